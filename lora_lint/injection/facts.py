@@ -1,0 +1,104 @@
+"""Facts about PEFT and transformers by version, read from ``lora_lint/data``."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+DATA: Final = Path(__file__).parent.parent / "data"
+# Releases whose behaviour ``inject`` reproduces.
+EXACT_VERSIONS: Final = ("0.21.2",)
+# Names with a meaning of their own (peft 0.21.2 utils/constants.py).
+EMBEDDING_LAYER_NAMES: Final = ("embed_tokens", "lm_head")
+SEQ_CLS_HEAD_NAMES: Final = ("score", "classifier")
+ALL_LINEAR: Final = "all-linear"
+
+
+@lru_cache(maxsize=1)
+def peft_facts() -> dict[str, Any]:
+    """What each PEFT release knows; made by tools/peft_facts.py."""
+    facts: dict[str, Any] = json.loads((DATA / "peft.json").read_text(encoding="utf-8"))
+    return facts
+
+
+@lru_cache(maxsize=1)
+def transformers_facts() -> dict[str, Any]:
+    """What transformers releases build; made by tools/catalogue.py."""
+    path = DATA / "transformers.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """A version as numbers, for comparing; what follows them (``.dev0``, ``rc1``) is left out."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def newest_peft() -> str:
+    """The newest release the facts know."""
+    versions: list[str] = peft_facts()["versions"]
+    return versions[-1]
+
+
+def at_version(changes: list[dict[str, Any]], version: str) -> Any:
+    """The value that holds at a version, of a list of changes; None before the first."""
+    value = None
+    for change in changes:
+        if version_key(change["since"]) <= version_key(version):
+            value = change["value"]
+    return value
+
+
+def known_fields(version: str) -> frozenset[str]:
+    """The keywords that LoraConfig takes at a version."""
+    return frozenset(
+        name
+        for name, life in peft_facts()["fields"].items()
+        if version_key(life["since"]) <= version_key(version)
+        and not (life["removed"] and version_key(life["removed"]) <= version_key(version))
+    )
+
+
+def field_defaults(version: str) -> dict[str, Any]:
+    """The defaults of LoraConfig's fields at a version."""
+    defaults: dict[str, Any] = {}
+    for name in known_fields(version):
+        default = at_version(peft_facts()["fields"][name]["changes"], version)["default"]
+        defaults[name] = {} if isinstance(default, dict) else default
+    return defaults
+
+
+def task_types(version: str) -> list[str]:
+    """The values of TaskType at a version."""
+    values: list[str] = at_version(peft_facts()["task_types"], version)
+    return values
+
+
+def default_targets(model_type: str | None, version: str) -> list[str] | str | None:
+    """PEFT's default target modules for a model type at a version, None where it has none."""
+    life = peft_facts()["default_targets"].get(model_type)
+    if life is None or (life["removed"] and version_key(life["removed"]) <= version_key(version)):
+        return None
+    value: list[str] | str | None = at_version(life["changes"], version)
+    return value
+
+
+def expert_tables(
+    model_type: str | None, peft: str, transformers: str | None
+) -> tuple[dict[str, str], dict[str, list[str]]] | None:
+    """How PEFT rewrites a mixture's targets for transformers 5: renamed and fused names, or None.
+
+    Source: peft 0.21.2 utils/transformers_weight_conversion.py and transformers'
+    conversion_mapping.
+    """
+    if transformers is None or version_key(transformers) < (5,):
+        return None
+    tables = at_version(peft_facts()["experts"], peft)
+    kind = transformers_facts()["expert_kinds"].get(model_type)
+    if not tables or kind is None:
+        return None
+    return tables["targets"][kind], tables["fused"][kind]

@@ -1,0 +1,794 @@
+"""``get_peft_model``, step by step, on a module tree.
+
+Sources, peft 0.21.2: mapping_func.py ``get_peft_model``; peft_model.py ``PeftModel*.__init__``;
+tuners/tuners_utils.py ``BaseTuner.inject_adapter``; tuners/lora/model.py ``LoraModel``. The methods
+below stand in the order in which PEFT runs them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from lora_lint.injection import experts, messages, saved
+from lora_lint.injection.config import construct, plain, without_unknowns
+from lora_lint.injection.facts import (
+    ALL_LINEAR,
+    EMBEDDING_LAYER_NAMES,
+    EXACT_VERSIONS,
+    SEQ_CLS_HEAD_NAMES,
+    default_targets,
+    expert_tables,
+)
+from lora_lint.injection.layers import Builder, LoraLayer
+from lora_lint.injection.matching import (
+    EXCLUDED,
+    MIN_TARGETS_TO_CONDENSE,
+    EntrySet,
+    Matcher,
+    condense,
+    dotted_suffixes,
+    layer_index,
+    pattern_key,
+    pattern_matches,
+)
+from lora_lint.injection.patterns import refuse_slow_patterns
+from lora_lint.injection.result import Adapted, Injection, PeftError, PeftWarning
+from lora_lint.injection.simulation import Module, Raised, Undecided, build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.injection.config import LoraSettings, Source
+    from lora_lint.injection.simulation import Parameter
+    from lora_lint.models.module_tree import ModuleTree
+
+_MAMBA_TYPES = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+_MAMBA_REFUSED = ("out_proj", "conv1d")
+_NO_MATCH = "NoMatchingPeftModuleError"
+# What PeftModelFor... adds to modules_to_save, by task type.
+_HEADS = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+
+
+def inject(
+    tree: ModuleTree,
+    config: object,
+    *,
+    peft: str,
+    transformers: str | None = None,
+    source: Source = "kwargs",
+) -> Injection:
+    """What ``get_peft_model(model, LoraConfig(**config))`` does on the model of a tree.
+
+    ``config`` maps LoraConfig keywords to values; an absent key is not None. ``lora_lint.UNKNOWN``
+    as a value, or inside one, leaves undecided what depends on it. ``source="adapter_config"``
+    treats unknown keys as loading an adapter_config.json does. Exact for the PEFT versions in
+    ``facts.EXACT_VERSIONS``, undecided for others.
+
+    Raises ``TypeError`` if ``config`` is not a mapping.
+    """
+    values, unknown, only_figures = without_unknowns(plain(config))
+    if peft not in EXACT_VERSIONS:
+        return Injection(
+            undecided=f"what peft {peft} does is not predicted by this release of lora-lint"
+        )
+    if unknown and not only_figures:
+        return Injection(undecided=unknown)
+    stage: Any = "config"
+    run = None
+    try:
+        settings = construct(values, peft, source)
+        run = _Run(tree, settings, peft, transformers or tree.transformers)
+        stage = "inject"
+        run.run()
+    except Raised as exc:
+        error = PeftError(stage, exc.type, str(exc))
+        if unknown and exc.type != _NO_MATCH:
+            return Injection(undecided=unknown)
+        return Injection(error=error, warnings=_warnings(run))
+    except Undecided as exc:
+        return Injection(undecided=str(exc))
+    return run.result(unknown)
+
+
+def _warnings(run: _Run | None) -> tuple[PeftWarning, ...]:
+    return tuple(PeftWarning(*entry) for entry in run.settings.warnings) if run else ()
+
+
+class _Run:
+    """One injection: the model being changed, and what has been hit so far."""
+
+    def __init__(
+        self, tree: ModuleTree, settings: LoraSettings, peft: str, transformers: str | None
+    ) -> None:
+        self.tree = tree
+        self.settings = settings
+        self.peft = peft
+        self.model = build(tree)
+        self.peft_model = Module("PeftModel")
+        self.peft_model.children["base_model"] = Module("LoraModel")
+        self.peft_model.children["base_model"].children["model"] = self.model
+        self.builder = Builder(settings, tree.dtype, sized=tree.sized)
+        self.tables = expert_tables(tree.model_type, peft, transformers)
+        self.converted: dict[str, list[str]] = {}
+        self.written_targets = settings.target_modules
+        self.written_parameters = list(settings.target_parameters or ())
+        self.written_saved = settings.modules_to_save
+        self.written_patterns = {
+            name: getattr(settings, name) for name in ("rank_pattern", "alpha_pattern")
+        }
+        self.modules: dict[str, LoraLayer] = {}
+        self.parameters: dict[str, LoraLayer] = {}
+        self.excluded: list[str] = []
+        self.passed: list[str] = []
+        self.saved_hits: set[Any] = set()
+        self.names: list[str] = []
+
+    def run(self) -> None:
+        """Everything ``get_peft_model`` does."""
+        settings = self.settings
+        task = settings.task_type
+        if task == "SEQ_CLS":
+            self._add_heads(task)
+        self.names = [name for name, _ in self.model.named_modules()]
+        self._refuse_layer_numbers()
+        refuse_slow_patterns(self._patterns(), self.names)
+        self._inject_adapter()
+        if task in ("CAUSAL_LM", "SEQ_2_SEQ_LM") and not self.tree.facts.get("generates"):
+            text = f"'{self.tree.cls}' object has no attribute 'prepare_inputs_for_generation'"
+            raise Raised("AttributeError", text)
+        if task in ("TOKEN_CLS", "QUESTION_ANS"):
+            self._add_heads(task)
+        if task in _HEADS:
+            self._save_modules(under_peft_model=True)
+
+    def _refuse_layer_numbers(self) -> None:
+        """Without sizes the number of layers is unknown, and so is what a layer's number hits."""
+        settings = self.settings
+        if self.tree.sized:
+            return
+        numbered = (settings.target_modules, settings.exclude_modules, settings.target_parameters)
+        if (
+            settings.layers_to_transform is not None
+            or settings.layer_replication
+            or any(re.search(r"\d", str(value)) for value in numbered)
+        ):
+            raise Undecided("the model's number of layers is not known")
+        if settings.trainable_token_indices is not None:
+            raise Undecided("the model's vocabulary size is not known")
+
+    # PeftModelFor...
+    # --------------------------------------------------------------------------------
+
+    def _add_heads(self, task: str) -> None:
+        settings = self.settings
+        if settings.modules_to_save is None:
+            settings.modules_to_save = list(_HEADS[task])
+        elif isinstance(settings.modules_to_save, list):
+            settings.modules_to_save = [*settings.modules_to_save, *_HEADS[task]]
+        else:
+            kind = type(settings.modules_to_save).__name__
+            raise Raised("AttributeError", f"'{kind}' object has no attribute 'extend'")
+
+    # BaseTuner.inject_adapter
+    # -----------------------------------------------------------------------
+
+    def _inject_adapter(self) -> None:
+        settings = self.settings
+        if self.tables is not None:
+            linear = self._linear_names()
+            self.converted = experts.convert(settings, self.model, self.tables, linear)
+        self._check_tied_modules()
+        self._prepare_adapter_config()
+        if settings.layer_replication:
+            _replicate_layers(self.model, settings.layer_replication)
+            if not self.tree.facts.get("has_config"):
+                raise Raised(
+                    "AttributeError", f"'{self.tree.cls}' object has no attribute 'config'"
+                )
+        targets = settings.target_modules
+        if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+            settings.target_modules = self._linear_names()
+        self._condense_targets()
+        self._wrap_modules()
+        self._check_anything_matched()
+        self._mark_trainable()
+        self._set_additional_trainable_modules()
+
+    def _input_embeddings(self) -> Module | None:
+        """What ``model.get_input_embeddings()`` gives, wrapped or not."""
+        facts = self.tree.facts
+        if "input_embeddings" in facts:
+            return self.model.get_submodule(facts["input_embeddings"])
+        if "input_embeddings_error" in facts:
+            text = f"`get_input_embeddings` of {self.tree.cls} fails"
+            raise Raised(facts["input_embeddings_error"], text)
+        return None
+
+    def _require_input_embeddings(self) -> Module:
+        module = self._input_embeddings()
+        if module is None:
+            raise Raised("AttributeError", f"'{self.tree.cls}' has no get_input_embeddings")
+        return module
+
+    def _tied_names(self) -> list[str]:
+        return saved.tied_module_names(self.model, self.tree.facts, self._input_embeddings)
+
+    def _check_tied_modules(self) -> None:
+        settings = self.settings
+        to_save = list(dict.fromkeys(_iterate(settings.modules_to_save or ())))
+        saves = any(_leaf(name) in EMBEDDING_LAYER_NAMES for name in to_save)
+        if isinstance(settings.target_modules, str):
+            entries = EntrySet(settings.target_modules)
+            targets = any(entries.has(name) for name in EMBEDDING_LAYER_NAMES)
+        else:
+            listed = _iterate(settings.target_modules or ())
+            targets = any(_leaf(name) in EMBEDDING_LAYER_NAMES for name in listed)
+        tied = self._tied_names()
+        if settings.ensure_weight_tying:
+            self._ensure_tying(tied, saves=saves, targets=targets)
+        elif (saves or targets) and tied:
+            settings.warn(messages.TIED_NOT_ENSURED)
+
+    def _ensure_tying(self, tied: list[str], *, saves: bool, targets: bool) -> None:
+        settings = self.settings
+        if not tied:
+            settings.warn(messages.NOTHING_TIED)
+        elif saves:
+            settings.modules_to_tie = set(tied)
+            names = list(_iterate(settings.modules_to_save or ()))
+            embeddings = self._name_of(self._require_input_embeddings())
+            settings.modules_to_save = _untie(names, embeddings, tied)
+        elif targets:
+            settings.target_modules_to_tie = set(tied)
+            embeddings = self._name_of(self._require_input_embeddings())
+            if isinstance(settings.target_modules, str):
+                pattern = rf"(?:{settings.target_modules}|^{re.escape(embeddings)}$)"
+                settings.target_modules = pattern
+            else:
+                names = list(settings.target_modules or ())
+                settings.target_modules = _untie(names, embeddings, tied)
+        else:
+            settings.warn(messages.TIED_NOT_ADDED)
+
+    def _name_of(self, module: Module) -> str:
+        return next(name for name, other in self.model.named_modules() if other is module)
+
+    def _prepare_adapter_config(self) -> None:
+        settings = self.settings
+        if settings.target_modules is not None:
+            return
+        model_type = self.tree.model_type
+        if model_type is None and self.tree.facts.get("has_config"):
+            raise Raised("KeyError", "'model_type'")
+        targets = default_targets(model_type, self.peft)
+        if targets is not None:
+            settings.target_modules = targets
+        elif not settings.target_parameters:
+            text = "Please specify `target_modules` or `target_parameters`in `peft_config`"
+            raise Raised("ValueError", text)
+
+    def _linear_names(self) -> list[str]:
+        """What ``all-linear`` stands for (``_maybe_include_all_linear_layers``)."""
+        names = [n for n, m in self.model.named_modules() if m.kind in ("Linear", "Conv1D")]
+        facts = self.tree.facts
+        if not facts.get("pretrained"):
+            return names
+        head = facts.get("output_embeddings")
+        if head is None and self.settings.task_type == "SEQ_CLS":
+            heads = (h for h in SEQ_CLS_HEAD_NAMES if h in self.model.children)
+            head = next(heads, None)
+        return [name for name in names if name != head]
+
+    def _condense_targets(self) -> None:
+        settings = self.settings
+        targets = settings.target_modules
+        if not isinstance(targets, list) or len(targets) < MIN_TARGETS_TO_CONDENSE:
+            return
+        entries = EntrySet(targets)
+        others = {name for name, _ in self.model.named_modules() if not entries.has(name)}
+        fewer = condense(set(targets), others)
+        if len(fewer) < len(targets):
+            settings.target_modules = sorted(fewer)
+
+    # Matching and wrapping
+    # --------------------------------------------------------------------------
+
+    def _wrap_modules(self) -> None:
+        settings = self.settings
+        matcher = Matcher(settings)
+        tie = settings.target_modules_to_tie or set()
+        to_tie: list[str] = []
+        for key in [name for name, _ in self.model.named_modules()]:
+            if not key:
+                continue
+            hit = matcher(key)
+            if key in tie or any(suffix in tie for suffix in dotted_suffixes(key)):
+                to_tie.append(key)
+            elif hit is EXCLUDED:
+                self.excluded.append(key)
+            elif not hit:
+                self.passed.append(key)
+            else:
+                self._wrap_module(key)
+        if settings.target_parameters:
+            self._wrap_parameters()
+        for key in to_tie:
+            self._wrap_module(key)
+
+    def _wrap_module(self, key: str) -> None:
+        parent_name, _, leaf = key.rpartition(".")
+        parent = self.model.get_submodule(parent_name)
+        target = self.model.get_submodule(key)
+        self._refuse_mamba(leaf)
+        r, alpha = self._rank_and_alpha(key)
+        tied_to = (
+            self._tied_adapter() if leaf in (self.settings.target_modules_to_tie or ()) else None
+        )
+        layer = self.builder.wrap(target, r, alpha, tied_to)
+        parent.children[leaf] = layer
+        self.modules[key] = layer
+
+    def _tied_adapter(self) -> LoraLayer:
+        embeddings = self._require_input_embeddings()
+        if isinstance(embeddings, LoraLayer) and embeddings.children["lora_embedding_A"].parameters:
+            return embeddings
+        text = f"'{embeddings.cls}' object has no attribute 'lora_embedding_A'"
+        raise Raised("AttributeError", text)
+
+    def _refuse_mamba(self, leaf: str) -> None:
+        if self.tree.model_type in _MAMBA_TYPES and leaf in _MAMBA_REFUSED:
+            text = (
+                f"[PEFT:LORA] Module '{leaf}' is incompatible with Mamba-based models "
+                f"(model_type='{self.tree.model_type}')."
+            )
+            raise Raised("ValueError", text)
+
+    def _rank_and_alpha(self, key: str) -> tuple[Any, Any]:
+        settings = self.settings
+        values = []
+        for field, default in (
+            ("rank_pattern", settings.r),
+            ("alpha_pattern", settings.lora_alpha),
+        ):
+            patterns = getattr(settings, field)
+            if not isinstance(patterns, dict):
+                kind = type(patterns).__name__
+                raise Raised("AttributeError", f"'{kind}' object has no attribute 'keys'")
+            values.append(patterns.get(pattern_key(patterns, key), default))
+        return values[0], values[1]
+
+    def _wrap_parameters(self) -> None:
+        names = _sorted(set(_iterate(self.settings.target_parameters)))
+        wanted = EntrySet(names)
+        for module_name, module in self.model.named_modules():
+            if "parametrized_shapes" in module.facts:
+                self._wrap_parametrized(module_name, module, names)
+                continue
+            plain_name = _strip_base_layer(module_name)
+            for parameter_name in list(module.parameters):
+                key = f"{plain_name}.{parameter_name}"
+                if wanted.has(key):
+                    self._wrap_parameter(module_name, key, parameter_name)
+
+    def _wrap_parametrized(self, module_name: str, module: Module, names: list[Any]) -> None:
+        for key in names:
+            holder, _, parameter_name = key.rpartition(".")
+            there = (
+                parameter_name in module.facts["parametrized_shapes"]
+                or parameter_name in module.parameters
+            )
+            if holder == module_name and there:
+                self._wrap_parameter(module_name, key, parameter_name)
+
+    def _wrap_parameter(self, module_name: str, key: str, parameter_name: str) -> None:
+        if not module_name:
+            text = (
+                "Targeting an nn.Parameter on the top-level module is not supported (parameter "
+                f"'{parameter_name}'). "
+            )
+            raise Raised("ValueError", text)
+        parent_name, _, leaf = module_name.rpartition(".")
+        parent = self.model.get_submodule(parent_name)
+        target = self.model.get_submodule(module_name)
+        unwrapped = self.model.get_submodule(_strip_base_layer(module_name))
+        if isinstance(unwrapped, LoraLayer) and unwrapped.cls != "lora.ParamWrapper":
+            text = messages.TARGETED_PARAMETER.format(
+                name=_strip_base_layer(module_name), cls=target.cls
+            )
+            raise Raised("ValueError", text)
+        self._refuse_mamba(leaf)
+        r, alpha = self._rank_and_alpha(key)
+        layer = self.builder.wrap_parameter(target, parameter_name, r, alpha)
+        parent.children[leaf] = layer
+        self.parameters[key] = layer
+
+    def _check_anything_matched(self) -> None:
+        settings = self.settings
+        if self.modules or self.parameters:
+            if settings.exclude_modules and not self.excluded:
+                settings.warn(messages.NOTHING_EXCLUDED.format(value=settings.exclude_modules))
+            elif settings.target_modules and not self.modules:
+                text = (
+                    f"target_modules={settings.target_modules} were set but no module was matched."
+                )
+                settings.warn(text, "RuntimeWarning")
+            elif settings.target_parameters and not self.parameters:
+                text = (
+                    f"target_parameters={settings.target_parameters} were set but no parameter was "
+                    "matched."
+                )
+                settings.warn(text, "RuntimeWarning")
+            self._warn_unmatched_patterns()
+            return
+        if settings.target_modules == "dummy-target-modules":
+            return
+        raise Raised(_NO_MATCH, self._no_match_message())
+
+    def _no_match_message(self) -> str:
+        settings = self.settings
+        if self.excluded and not self.passed:
+            return messages.ALL_EXCLUDED
+        if not self.excluded and self.passed and not settings.target_modules:
+            return messages.NOTHING_PASSED
+        if not self.excluded and self.passed:
+            targets = settings.target_modules
+            if not isinstance(targets, str):
+                targets = "{" + ", ".join(map(repr, targets)) + "}"
+            message = messages.NO_MATCH.format(targets=targets)
+        else:
+            message = messages.NOTHING_TARGETED
+        if settings.layers_to_transform is not None:
+            message += (
+                f" Note: You specified 'layers_to_transform': {settings.layers_to_transform}."
+            )
+        if settings.layers_pattern is not None:
+            message += f" You also specified 'layers_pattern': {settings.layers_pattern}."
+        return message
+
+    def _warn_unmatched_patterns(self) -> None:
+        for field in ("rank_pattern", "alpha_pattern"):
+            patterns = getattr(self.settings, field)
+            missed = sorted(
+                p for p in patterns if not any(pattern_matches(p, name) for name in self.modules)
+            )
+            if missed:
+                text = messages.PATTERNS_UNMATCHED.format(field=field, keys=missed)
+                self.settings.warn(text, "RuntimeWarning")
+
+    # What is trained
+    # --------------------------------------------------------------------------------
+
+    def _mark_trainable(self) -> None:
+        settings = self.settings
+        adapters = self._adapter_parameters()
+        for parameter in self.model.all_parameters():
+            parameter.requires_grad = adapters.get(id(parameter), False)
+        if settings.bias == "none":
+            return
+        if settings.bias == "all":
+            for name, parameter in self.model.named_parameters():
+                if name == "bias" or name.endswith(".bias"):
+                    parameter.requires_grad = True
+            return
+        if not isinstance(settings.bias, str):
+            kind = type(settings.bias).__name__
+            raise Raised("AttributeError", f"'{kind}' object has no attribute 'endswith'")
+        if not settings.bias.endswith("_only"):
+            text = f"Requested bias: {settings.bias}, is not implemented."
+            raise Raised("NotImplementedError", text)
+        for module in list(self.model.modules()):
+            if isinstance(module, LoraLayer) and "bias" in module.base.parameters:
+                module.base.parameters["bias"].requires_grad = True
+
+    def _adapter_parameters(self) -> dict[int, bool]:
+        """Adapter parameters by identity, and whether each is trained."""
+        trained = not self.settings.inference_mode
+        result: dict[int, bool] = {}
+        for module in self.model.modules():
+            if isinstance(module, LoraLayer):
+                frozen = {
+                    id(p) for holder in module.frozen for p in _below(module.children[holder])
+                }
+                for parameter in module.adapter:
+                    result[id(parameter)] = trained and id(parameter) not in frozen
+        return result
+
+    def _set_additional_trainable_modules(self) -> None:
+        settings = self.settings
+        if settings.modules_to_save is not None:
+            self._save_modules()
+        if settings.modules_to_tie is not None:
+            embeddings = self._require_input_embeddings()
+            if not isinstance(embeddings, saved.SavedWrapper):
+                text = f"'{embeddings.cls}' object has no attribute 'modules_to_save'"
+                raise Raised("AttributeError", text)
+            self._save_modules(settings.modules_to_tie, tied=embeddings.copy)
+        if settings.trainable_token_indices is not None:
+            self._train_tokens()
+
+    def _save_modules(
+        self,
+        names: Any = None,
+        tied: Module | None = None,
+        *,
+        under_peft_model: bool = False,
+    ) -> None:
+        names = self.settings.modules_to_save if names is None else names
+        if not names:
+            return
+        inference = bool(self.settings.inference_mode)
+        model = self.peft_model if under_peft_model else self.model
+        hits = saved.set_trainable(
+            model,
+            _iterate(names),
+            lambda target: saved.SavedWrapper(target, tied, inference=inference),
+            saved.SavedWrapper,
+            inference=inference,
+        )
+        self.saved_hits |= {name for name in _iterate(names) if any(h.endswith(name) for h in hits)}
+
+    def _train_tokens(self) -> None:
+        settings = self.settings
+        indices = settings.trainable_token_indices
+        if isinstance(indices, dict):
+            layers = indices
+        else:
+            embeddings = self._input_embeddings()
+            layers = {self._name_of(embeddings) if embeddings else "embed_tokens": indices}
+        for name in layers:
+            if settings.modules_to_save is not None and name in settings.modules_to_save:
+                text = "The embedding layer is already marked to be trained fully, either specify "
+                raise Raised(
+                    "ValueError", text + "`modules_to_save` or `trainable_tokens` but not both."
+                )
+        is_tied = self.tree.facts.get("tie_word_embeddings", False)
+        skipped, mismatch = self._tied_token_layers(layers) if is_tied else (set(), False)
+        for name, rows in layers.items():
+            if name not in skipped:
+                self._wrap_tokens([name], rows, None)
+        if not is_tied and settings.ensure_weight_tying:
+            settings.warn(messages.TOKENS_NOT_TIED)
+        if is_tied and (settings.ensure_weight_tying or not mismatch):
+            embeddings = self._require_input_embeddings()
+            if isinstance(embeddings, saved.TokensWrapper):
+                self._wrap_tokens(self._tied_names(), (), embeddings)
+
+    def _tied_token_layers(self, layers: dict[str, Any]) -> tuple[set[str], bool]:
+        """The layers whose tokens follow the tied embeddings', and whether their indices differ."""
+        if len(layers) < 2:
+            return set(), False
+        tied_names = set(self._tied_names())
+        embeddings = self._name_of(self._require_input_embeddings())
+        tied = [
+            name
+            for name in layers
+            if embeddings.endswith(name)
+            or any(other.endswith(name) or name in other.split(".") for other in tied_names)
+        ]
+        if len(tied) < 2:
+            return set(), False
+        if any(layers[name] != layers[tied[0]] for name in tied):
+            if self.settings.ensure_weight_tying:
+                raise Raised("ValueError", messages.TOKENS_DIFFER)
+            return set(), True
+        return set(tied) & tied_names, False
+
+    def _wrap_tokens(self, names: list[str], rows: Any, tied: saved.TokensWrapper | None) -> None:
+        inference = bool(self.settings.inference_mode)
+        hits = saved.set_trainable(
+            self.model,
+            names,
+            lambda target: saved.TokensWrapper(target, rows, tied, inference=inference),
+            saved.TokensWrapper,
+            inference=inference,
+        )
+        if names and not hits:
+            text = (
+                f"Target modules {set(names)} not found in the base model. Please check the target "
+                "modules and try again."
+            )
+            raise Raised("ValueError", text)
+
+    # The outcome
+    # ------------------------------------------------------------------------------------
+
+    def result(self, unknown: str | None) -> Injection:
+        """The injection; without figures where they are unknown or the tree has no sizes."""
+        unsized = None if self.tree.sized else "the model's sizes are not known"
+        figures = not (unknown or unsized)
+        trainable = total = 0
+        if figures:
+            for parameter in self.peft_model.all_parameters():
+                total += parameter.numel()
+                trainable += parameter.numel() if parameter.requires_grad else 0
+        wrapped: dict[type, set[str]] = {saved.SavedWrapper: set(), saved.TokensWrapper: set()}
+        for name, module in self.peft_model.get_submodule("base_model.model").named_modules():
+            if type(module) in wrapped:
+                wrapped[type(module)].add(saved.base_name(name))
+        return Injection(
+            modules=tuple(sorted(self.modules)),
+            parameters=tuple(sorted(self.parameters)),
+            saved=tuple(sorted(wrapped[saved.SavedWrapper])),
+            tokens=tuple(sorted(wrapped[saved.TokensWrapper])),
+            trainable=trainable if figures else None,
+            total=total if figures else None,
+            adapted=dict(self._adapted()) if figures else {},
+            unmatched=self.unmatched(),
+            warnings=_warnings(self),
+            undecided=unknown or unsized,
+        )
+
+    def _adapted(self) -> Iterator[tuple[str, Adapted]]:
+        for name, layer in sorted({**self.modules, **self.parameters}.items()):
+            kind = "Parameter" if layer.parameter_name else layer.base.kind
+            count = layer.numel()
+            if layer.cls == "lora.MultiheadAttention":
+                inner = layer.base.children["out_proj"]
+                count += inner.numel() if isinstance(inner, LoraLayer) else 0
+            yield name, Adapted(layer.r, layer.alpha, layer.scale, kind, count)
+
+    def unmatched(self) -> dict[str, tuple[object, ...]]:
+        """For each field, the written entries that had no effect."""
+        hit = [*self.modules, *self.parameters]
+        return {
+            "target_modules": tuple(self._dead_targets()),
+            "target_parameters": tuple(
+                entry
+                for entry in self.written_parameters
+                if not any(EntrySet([entry]).has(name) for name in self.parameters)
+            ),
+            "modules_to_save": tuple(
+                name for name in _written_list(self.written_saved) if name not in self.saved_hits
+            ),
+            "exclude_modules": tuple(
+                entry
+                for entry in _written_list(self.settings.exclude_modules)
+                if not any(EntrySet(_like(self.settings, entry)).has(name) for name in self.names)
+            ),
+            **{
+                field: tuple(
+                    key
+                    for key in (patterns if isinstance(patterns, dict) else ())
+                    if not any(_safely(key, name) for name in hit)
+                )
+                for field, patterns in self.written_patterns.items()
+            },
+            "layers_to_transform": tuple(self._dead_layers()),
+        }
+
+    def _dead_targets(self) -> Iterator[Any]:
+        written = self.written_targets
+        if isinstance(written, str):
+            if not self.modules and not self.parameters:
+                yield written
+            return
+        alive = {entry for name in self.modules for entry in EntrySet(written).hits(name)}
+        for entry in written or ():
+            became = self.converted.get(entry, ())
+            if entry in alive or any(EntrySet(became).has(name) for name in self.parameters):
+                continue
+            yield entry
+
+    def _dead_layers(self) -> Iterator[int]:
+        indexes = self.settings.layers_to_transform
+        if indexes is None or isinstance(indexes, str):
+            return
+        pattern = self.settings.layers_pattern
+        alive = {layer_index(name, pattern) for name in self.modules}
+        for index in _written_list(indexes):
+            if index not in alive:
+                yield index
+
+    def _patterns(self) -> list[str]:
+        """Every regular expression of the config, as PEFT will use it."""
+        settings = self.settings
+        patterns = [
+            v for v in (settings.target_modules, settings.exclude_modules) if isinstance(v, str)
+        ]
+        names = settings.modules_to_save or ()
+        patterns += [
+            rf"(^|.*\.){name}($|\..*)" for name in (names if isinstance(names, list) else ())
+        ]
+        for field in ("rank_pattern", "alpha_pattern"):
+            keys = getattr(settings, field)
+            patterns += [rf"(.*\.)?({key})$" for key in (keys if isinstance(keys, dict) else ())]
+        layers = settings.layers_pattern
+        for pattern in [layers] if isinstance(layers, str) else layers or ():
+            patterns.append(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.")
+        return patterns
+
+
+def _iterate(value: Any) -> Any:
+    try:
+        return iter(value)
+    except TypeError as exc:
+        raise Raised("TypeError", str(exc)) from None
+
+
+def _written_list(value: Any) -> list[Any]:
+    """The entries of a field that is a list, or a single value."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _like(settings: LoraSettings, entry: Any) -> Any:
+    return entry if isinstance(settings.exclude_modules, str) else [entry]
+
+
+def _safely(pattern: Any, name: str) -> bool:
+    try:
+        return pattern_matches(pattern, name)
+    except Raised:
+        return False
+
+
+def _leaf(name: Any) -> str:
+    if not isinstance(name, str):
+        kind = type(name).__name__
+        raise Raised("AttributeError", f"'{kind}' object has no attribute 'split'")
+    return name.split(".")[-1]
+
+
+def _sorted(names: set[Any]) -> list[Any]:
+    try:
+        return sorted(names)
+    except TypeError as exc:
+        raise Raised("TypeError", str(exc)) from None
+
+
+def _untie(names: list[Any], embeddings: str, tied: list[str]) -> list[Any]:
+    """Add the embeddings, and drop for each tied module the first entry that covers it."""
+    if embeddings not in names:
+        names.append(embeddings)
+    for key in tied:
+        for name in names:
+            if re.match(rf"(^|.*\.){name}($|\..*)", key):
+                names.remove(name)
+                break
+    return names
+
+
+def _strip_base_layer(name: str) -> str:
+    while ".base_layer" in name:
+        before, _, after = name.rpartition(".base_layer")
+        name = before + after
+    return name
+
+
+def _below(module: Module) -> Iterator[Parameter]:
+    yield from module.all_parameters()
+
+
+def _replicate_layers(model: Module, layer_map: Any) -> None:
+    """``replicate_layers`` of tuners/tuners_utils.py: copies of layers that share their weights."""
+    while "model" in model.children:
+        model = model.children["model"]
+    model = model.children.get("bert", model)
+    holder, name = model, ""
+    if "layers" in model.children:
+        name = "layers"
+    elif "encoder" in model.children and "layer" in model.children["encoder"].children:
+        holder, name = model.children["encoder"], "layer"
+    elif "h" in model.children:
+        name = "h"
+    layers = holder.children.get(name)
+    if layers is None or layers.cls != "ModuleList":
+        raise Raised("ValueError", "Could not locate the layers attribute in the model. ")
+    copies = Module("ModuleList", "container")
+    try:
+        wanted = [i for start, end in layer_map for i in range(start, end)]
+    except (TypeError, ValueError) as exc:
+        raise Raised(type(exc).__name__, str(exc)) from None
+    count = len(layers.children)
+    for index in wanted:
+        if not -count <= index < count:
+            raise Raised("IndexError", f"index {index} is out of range")
+        layer = layers.children[str(index % count)]
+        copies.children[str(len(copies.children))] = layer.deepcopy(share=True)
+    holder.children[name] = copies

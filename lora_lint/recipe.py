@@ -1,0 +1,127 @@
+"""One LoRA run as it is written, in PEFT's and transformers' own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lora_lint.diagnostics import KeyPath
+
+Origin = Literal["written", "default", "computed", "unset", "unknown"]
+
+# Fields beside peft.LoraConfig's own, under transformers' names.
+RUN_FIELDS: Final = (
+    "base_model",
+    "dtype",
+    "quantization",
+    "double_quant",
+    "max_length",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "optim",
+    "learning_rate",
+    "attn_implementation",
+    "packing",
+    "deepspeed",
+    "fsdp",
+    "device_map",
+    "trust_remote_code",
+)
+
+
+class Unknown:
+    """The type of ``UNKNOWN``: a value that is there but cannot be known without running it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+    def __bool__(self) -> bool:
+        msg = "UNKNOWN is neither true nor false"
+        raise TypeError(msg)
+
+    def __reduce__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown()
+
+
+def holds_unknown(value: object) -> bool:
+    """Whether a value, or any part of it, is ``UNKNOWN``."""
+    if isinstance(value, dict):
+        return any(holds_unknown(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(holds_unknown(part) for part in value)
+    return value is UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of a recipe with its origin.
+
+    ``written``: stands in the file, at ``path``. ``default``: the framework's own, ``detail`` names
+    the source. ``computed``: follows from other written values, ``path`` names one of them.
+    ``unset``: absent and without a default. ``unknown``: cannot be known statically, ``detail``
+    says why. ``value`` is None for the last two.
+    """
+
+    value: object
+    origin: Origin
+    path: KeyPath | None = None
+    detail: str | None = None
+
+
+UNSET: Final = Field(None, "unset")
+
+
+@dataclass(frozen=True, slots=True)
+class StrayKey:
+    """A written key that the framework does not know.
+
+    ``effect`` says what the framework does with it: ``rejected`` or ``ignored``; ``known`` are the
+    keys it could have been, for a did-you-mean.
+    """
+
+    path: KeyPath
+    name: str
+    effect: Literal["rejected", "ignored"]
+    known: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One LoRA run, framework-independent.
+
+    ``part`` is the document of a YAML stream or the cell of a notebook in which it stands, ``path``
+    leads to its mapping or call. ``adapter`` is False where the file's own switch leaves LoRA off
+    (``switch`` is that key). ``trains`` is False for an ``adapter_config.json``, which describes a
+    finished adapter.
+    """
+
+    dialect: str
+    part: int
+    path: KeyPath
+    fields: Mapping[str, Field]
+    stray: tuple[StrayKey, ...] = ()
+    adapter: bool = True
+    switch: KeyPath | str | None = None
+    trains: bool = True
+    loader: str = "python"
+
+    def __getitem__(self, name: str) -> Field:
+        return self.fields.get(name, UNSET)
+
+    def value(self, name: str) -> object:
+        """The value a field has, ``None`` where it is unset, ``UNKNOWN`` where it is not static."""
+        field = self.fields.get(name, UNSET)
+        return UNKNOWN if field.origin == "unknown" else field.value
+
+    def written(self, name: str) -> bool:
+        """Whether the file itself states this field."""
+        return self.fields.get(name, UNSET).origin in ("written", "computed")
