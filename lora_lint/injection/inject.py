@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lint.injection import experts, messages, saved
 from lora_lint.injection.config import construct, plain, without_unknowns
-from lora_lint.injection.facts import (
+from lora_lint.facts import (
     ALL_LINEAR,
     EMBEDDING_LAYER_NAMES,
     EXACT_VERSIONS,

@@ -183,15 +183,33 @@ def _facts(model: Any, config: Any) -> dict[str, Any]:
     tied_keys = _tied_keys(model)
     if tied_keys is not None:
         facts["tied_keys"] = tied_keys
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
     dimensions = {
         name: value
         for name in _DIMENSIONS
-        if isinstance(value := getattr(text, name, None), int) and not isinstance(value, bool)
+        if isinstance(value := _read(_text_config(config), name), int)
+        and not isinstance(value, bool)
     }
     if dimensions:
         facts["config"] = dimensions
     return facts
+
+
+def _text_config(config: Any) -> Any:
+    """The part of a config that describes the language model, else the whole."""
+    try:
+        return config.get_text_config()
+    except (AttributeError, ValueError):  # no such method; more than one text model (musicgen)
+        return config
+
+
+def _read(config: Any, name: str) -> Any:
+    """A config's value; None where it has none or has one per layer, which transformers reports
+    with a RuntimeError (gemma4).
+    """
+    try:
+        return getattr(config, name, None)
+    except RuntimeError:
+        return None
 
 
 def _tied_keys(model: Any) -> dict[str, str] | list[str] | None:

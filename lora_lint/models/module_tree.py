@@ -42,6 +42,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 )
 # Kinds for which PEFT has a LoRA layer (peft 0.21.2 tuners/lora/layer.py, dispatch_default).
 ADAPTABLE: Final = frozenset(KINDS[2:])
+GRADES: Final[tuple[Grade, ...]] = ("exact", "dims", "named", "live", "given")
 FORMAT_VERSION: Final = 1
 
 
@@ -71,8 +72,13 @@ class ModuleTree:
     the config's dict) and ``tie_attribute`` (of the config object), ``input_embeddings`` and
     ``output_embeddings`` (module names), ``tied_keys`` (``_tied_weights_keys`` of all modules),
     ``pretrained`` (a transformers ``PreTrainedModel``), ``generates`` (has
-    ``prepare_inputs_for_generation``), ``config`` (dimensions). ``shared`` maps the second name of
-    a module object to its first, ``tied`` groups the names of one parameter object.
+    ``prepare_inputs_for_generation``), ``config`` (dimensions), ``checkpoint_dtype`` (where the
+    published weights' dtype is known). ``shared`` maps the second name of a module object to its
+    first, ``tied`` groups the names of one parameter object.
+
+    A tree of grade ``named`` was built from its class's default config, and another config may
+    change more than sizes: ``also`` and ``maybe`` list the last parts of the names that other
+    configs add or lack, ``open`` says that a part of the model may be of any architecture.
     """
 
     root: ModuleNode
@@ -104,6 +110,14 @@ class ModuleTree:
                     yield from walk(full, child)
 
         yield from walk("", self.root)
+
+    def may_have(self, part: str) -> bool:
+        """Whether a model that this tree stands for may have a module or parameter whose name ends
+        in this part (``q_proj``) although the tree has none. Never so where sizes are known.
+        """
+        return not self.sized and (
+            bool(self.facts.get("open")) or part in self.facts.get("also", ())
+        )
 
     def get(self, name: str) -> ModuleNode | None:
         """The module of a full name, None where there is none."""
@@ -143,12 +157,14 @@ class ModuleTree:
 
         Raises ``ValueError`` for anything else.
         """
+        from lora_lint.models.storage import read_nodes, read_ties
+
         try:
             data = json.loads(text)
             if data.get("lora_lint_module_tree") != FORMAT_VERSION:
                 raise ValueError("not a module tree of this version")
-            return cls(
-                root=_read_nodes(data["classes"], data["modules"]),
+            tree = cls(
+                root=read_nodes(data)[-1],
                 cls=data["class"],
                 model_type=data["model_type"],
                 transformers=data["transformers"],
@@ -156,15 +172,19 @@ class ModuleTree:
                 dtype=data["dtype"],
                 facts=data["facts"],
                 shared=data["shared"],
-                tied=tuple(tuple(group) for group in data["tied"]),
+                tied=read_ties(data["tied"]),
             )
-        except (KeyError, IndexError, TypeError, AttributeError, json.JSONDecodeError) as exc:
-            msg = f"not a module tree: {exc}"
+        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as exc:
+            msg = f"not a module tree: {type(exc).__name__}: {exc}"
             raise ValueError(msg) from exc
+        _check(tree)
+        return tree
 
     def to_json(self) -> str:
         """The tree as one line of JSON, of some kilobytes whatever the model's size."""
-        classes, modules = _write_nodes(self.root)
+        from lora_lint.models.storage import write_nodes, write_ties
+
+        tables, _ = write_nodes([self.root])
         data = {
             "lora_lint_module_tree": FORMAT_VERSION,
             "class": self.cls,
@@ -172,81 +192,43 @@ class ModuleTree:
             "transformers": self.transformers,
             "grade": self.grade,
             "dtype": self.dtype,
-            "facts": self.facts,
-            "shared": self.shared,
-            "tied": self.tied,
-            "classes": classes,
-            "modules": modules,
+            "facts": dict(self.facts),
+            "shared": dict(self.shared),
+            "tied": write_ties(self.tied),
+            **tables,
         }
         return json.dumps(data, separators=(",", ":"))
 
 
-def _write_nodes(root: ModuleNode) -> tuple[list[str], list[list[Any]]]:
-    """The nodes as rows, children before parents, the root last; equal rows are written once."""
-    classes: dict[str, int] = {}
-    rows: dict[str, int] = {}
-    written: dict[int, int] = {}
-    modules: list[list[Any]] = []
-
-    def write(node: ModuleNode) -> int:
-        if id(node) in written:
-            return written[id(node)]
-        children: list[list[Any]] = []
-        for name, child in node.children.items():
-            number = write(child)
-            if _continues(children, name, number):
-                children[-1] = [children[-1][0], int(name), number]
-            else:
-                children.append(
-                    [int(name), int(name), number] if _is_index(name) else [name, number]
-                )
-        parameters = {name: list(shape) for name, shape in node.parameters.items()}
-        row: list[Any] = [
-            classes.setdefault(node.cls, len(classes)),
-            KINDS.index(node.kind),
-            parameters,
-            children,
-        ]
-        if node.facts:
-            row.append(dict(node.facts))
-        key = json.dumps(row)
-        if key not in rows:
-            rows[key] = len(modules)
-            modules.append(row)
-        written[id(node)] = rows[key]
-        return rows[key]
-
-    write(root)
-    return list(classes), modules
+_FACTS: Final[dict[str, tuple[type, ...]]] = {
+    "has_config": (bool,),
+    "pretrained": (bool,),
+    "generates": (bool,),
+    "has_input_embeddings": (bool,),
+    "input_embeddings": (str,),
+    "input_embeddings_error": (str,),
+    "output_embeddings": (str,),
+    "output_embeddings_error": (str,),
+    "checkpoint_dtype": (str,),
+    "tied_keys": (dict, list),
+    "config": (dict,),
+    "also": (list,),
+    "maybe": (list,),
+    "open": (bool,),
+}
 
 
-def _is_index(name: str) -> bool:
-    return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
-
-
-def _continues(children: list[list[Any]], name: str, number: int) -> bool:
-    last = children[-1] if children else None
-    return (
-        last is not None
-        and len(last) == 3
-        and _is_index(name)
-        and last[1] == int(name) - 1
-        and last[2] == number
-    )
-
-
-def _read_nodes(classes: list[str], modules: list[list[Any]]) -> ModuleNode:
-    nodes: list[ModuleNode] = []
-    for cls, kind, parameters, children, *facts in modules:
-        pairs: dict[str, ModuleNode] = {}
-        for child in children:
-            if len(child) == 3:
-                for index in range(child[0], child[1] + 1):
-                    pairs[str(index)] = nodes[child[2]]
-            else:
-                pairs[child[0]] = nodes[child[1]]
-        shapes = {name: tuple(shape) for name, shape in parameters.items()}
-        nodes.append(
-            ModuleNode(classes[cls], KINDS[kind], shapes, pairs, facts[0] if facts else {})
-        )
-    return nodes[-1]
+def _check(tree: ModuleTree) -> None:
+    """Raise ``ValueError`` where a file holds another type than the class promises."""
+    text = (tree.cls, tree.dtype, tree.model_type or "", tree.transformers or "")
+    if not all(isinstance(value, str) for value in text) or tree.grade not in GRADES:
+        raise ValueError("not a module tree: its class, type, version, dtype or grade is odd")
+    names = [*tree.shared, *tree.shared.values()]
+    keys = tree.facts.get("tied_keys", ())
+    names += [*keys, *keys.values()] if isinstance(keys, dict) else list(keys)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("not a module tree: a module's name is not text")
+    for name, value in tree.facts.items():
+        if not isinstance(value, _FACTS.get(name, (object,))):
+            msg = f"not a module tree: the fact {name} is odd"
+            raise ValueError(msg)  # noqa: TRY004 - one error for a file that is not one of ours

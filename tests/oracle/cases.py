@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from tests.oracle.models import template
+from tests.oracle import shipped
+from tests.oracle.models import MODELS, template
 
 Draw = Any
 Config = dict[str, Any]
@@ -18,13 +19,16 @@ Config = dict[str, Any]
 @functools.cache
 def names_of(model: str) -> dict[str, list[str]]:
     """Names of a model that entries are drawn from."""
-    module = template(model)
+    small = model in MODELS
+    module = template(model) if small else shipped.template(model)
     full = [name for name, _ in module.named_modules() if name]
     linear = [n for n, m in module.named_modules() if _has_matrix(m)]
     leaves = list(dict.fromkeys(name.rpartition(".")[2] for name in full))
     good = list(dict.fromkeys(name.rpartition(".")[2] for name in linear))
     two = list(dict.fromkeys(".".join(n.split(".")[-2:]) for n in linear))
     parameters = [name for name, _ in module.named_parameters()]
+    dense = [n for n, m in module.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    embeddings = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Embedding)]
     deep = [n for n, p in module.named_parameters() if p.dim() >= 3]
     return {
         "full": full,
@@ -35,6 +39,11 @@ def names_of(model: str) -> dict[str, list[str]]:
         "parameters": parameters,
         "deep": deep or parameters,
         "last": list(dict.fromkeys(".".join(n.split(".")[-2:]) for n in (deep or parameters))),
+        "dense": list(dict.fromkeys(n.rpartition(".")[2] for n in dense)),
+        "embeddings": [
+            *embeddings,
+            *dict.fromkeys(n.rpartition(".")[2] for n in embeddings or linear),
+        ],
         "top": list(dict.fromkeys(n.split(".")[0] for n in full)),
     }
 
@@ -146,6 +155,22 @@ def good_targets(draw: Draw, model: str) -> Any:
             listed.map(lambda x: [*x, "nope"]),
             st.just("all-linear"),
             targets(model),
+        )
+    )
+
+
+@st.composite
+def mostly_good(draw: Draw, model: str) -> Any:
+    """Targets of dense layers that match, now and then anything else."""
+    names = names_of(model)
+    listed = st.lists(st.sampled_from(names["dense"]), min_size=1, max_size=3, unique=True)
+    return draw(
+        st.one_of(
+            listed,
+            listed,
+            listed.map(lambda entries: [*entries, "nope"]),
+            st.just("all-linear"),
+            good_targets(model),
         )
     )
 
@@ -288,21 +313,25 @@ def patterns(draw: Draw, model: str) -> Config:
 def modules_to_save(draw: Draw, model: str) -> Config:
     """modules_to_save: names, letters, containers, targets."""
     names = names_of(model)
-    name = st.one_of(
-        st.sampled_from(names["leaves"]),
+    usual = st.one_of(
         st.sampled_from(names["good"]),
+        st.sampled_from(names["linear"]),
+        st.sampled_from(["lm_head", "embed_tokens", "score", "classifier", "norm", "nope"]),
+    )
+    odd = st.one_of(
         st.sampled_from(names["full"]),
-        st.sampled_from(["lm_head", "embed_tokens", "score", "classifier", "head", "norm", "nope"]),
-        st.sampled_from(["proj", "attn", "e", "d", "0", "default", "weight"]),
+        st.sampled_from(names["leaves"]),
+        st.sampled_from(["proj", "attn", "e", "d", "0", "default", "weight", "head"]),
     )
     value = draw(
         st.one_of(
-            st.lists(name, min_size=1, max_size=3),
-            st.lists(name, min_size=1, max_size=3),
+            st.lists(usual, min_size=1, max_size=3),
+            st.lists(usual, min_size=1, max_size=2),
+            st.lists(st.one_of(usual, odd), min_size=1, max_size=3),
             st.sampled_from(["lm_head", "score", "embed_tokens", "head"]),
         )
     )
-    config = {"target_modules": draw(good_targets(model)), "modules_to_save": value}
+    config = {"target_modules": draw(mostly_good(model)), "modules_to_save": value}
     if draw(st.integers(0, 5)) == 0:
         config["inference_mode"] = True
     if draw(st.integers(0, 5)) == 0:
@@ -313,41 +342,40 @@ def modules_to_save(draw: Draw, model: str) -> Config:
 def target_parameters(draw: Draw, model: str) -> Config:
     """target_parameters, and module names that PEFT turns into them."""
     names = names_of(model)
-    name = st.one_of(
-        st.sampled_from(names["last"]),
-        st.sampled_from(names["deep"]),
+    usual = st.one_of(st.sampled_from(names["last"]), st.sampled_from(names["deep"]))
+    odd = st.one_of(
         st.sampled_from(names["parameters"]),
-        st.sampled_from(
-            ["experts.gate_up_proj", "experts.down_proj", "nope", "weight", "up", "gain"]
-        ),
+        st.sampled_from(["experts.gate_up_proj", "experts.down_proj", "nope", "weight", "gain"]),
     )
     config: Config = {}
-    if draw(st.integers(0, 4)):
-        config["target_parameters"] = draw(st.lists(name, min_size=1, max_size=3))
-    old = st.sampled_from(
-        ["gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate", "q_proj", "mlp.gate_proj"]
-    )
+    if draw(st.integers(0, 3)):
+        config["target_parameters"] = draw(
+            st.one_of(
+                st.lists(usual, min_size=1, max_size=3),
+                st.lists(usual, min_size=1, max_size=3),
+                st.lists(st.one_of(usual, odd), min_size=1, max_size=3),
+            )
+        )
+    experts = ["gate_proj", "up_proj", "down_proj"] if model != "mixtral" else ["w1", "w2", "w3"]
     config["target_modules"] = draw(
         st.one_of(
             st.just([]),
-            st.lists(old, min_size=1, max_size=4),
-            st.just(["gate_proj", "up_proj", "down_proj"]),
-            st.just(["w1", "w2", "w3"]),
+            st.just([*experts, "q_proj"]),
+            st.lists(st.sampled_from([*experts, "gate", "q_proj", "nope"]), min_size=1, max_size=4),
             st.just("all-linear"),
-            st.just(r".*\.(q_proj|gate_proj|up_proj)"),
+            st.just(rf".*\.(q_proj|{experts[0]}|{experts[1]}|{experts[2]})"),
             st.just(r".*experts.*"),
-            good_targets(model),
+            mostly_good(model),
         )
     )
-    if draw(st.integers(0, 5)) == 0:
+    if draw(st.integers(0, 9)) == 0:
         config["lora_dropout"] = 0.05
-    if draw(st.integers(0, 5)) == 0:
-        config["rank_pattern"] = {
-            draw(st.sampled_from(["gate_up_proj", "experts.down_proj", "q_proj"])): 2
-        }
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 3)) == 0:
+        key = draw(st.sampled_from(["gate_up_proj", "experts.down_proj", "q_proj", "nope"]))
+        config["rank_pattern"] = {key: 2}
+    if draw(st.integers(0, 14)) == 0:
         config["target_parameters"] = draw(st.sampled_from(["experts.gate_up_proj", []]))
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 14)) == 0:
         config |= draw(
             st.sampled_from(
                 [{"fan_in_fan_out": True}, {"use_dora": True}, {"init_lora_weights": "pissa"}]
@@ -360,15 +388,24 @@ def trainable_tokens(draw: Draw, model: str) -> Config:
     """trainable_token_indices, alone and with tied or saved embeddings."""
     names = names_of(model)
     rows = st.lists(st.integers(-3, 19), max_size=4)
-    name = st.sampled_from(
-        ["embed_tokens", "lm_head", "wte", "shared", "nope", "model.embed_tokens", *names["good"]]
-    )
+    usual = st.sampled_from(names["embeddings"])
+    odd = st.sampled_from(["embed_tokens", "lm_head", "wte", "nope", *names["good"]])
     value = draw(
-        st.one_of(rows, rows, st.dictionaries(name, rows, min_size=1, max_size=2), st.just([10**6]))
+        st.one_of(
+            rows,
+            rows,
+            st.dictionaries(usual, rows, min_size=1, max_size=2),
+            st.dictionaries(st.one_of(usual, odd), rows, min_size=1, max_size=2),
+            st.just([3, 10**6] if model in MODELS else [3, 4]),  # meta tensors have no bounds
+        )
     )
-    config: Config = {"target_modules": draw(good_targets(model)), "trainable_token_indices": value}
-    if draw(st.integers(0, 3)) == 0:
-        config["modules_to_save"] = [draw(name)]
+    targets = st.lists(st.sampled_from(names["dense"]), min_size=1, max_size=2, unique=True)
+    config: Config = {
+        "target_modules": draw(st.one_of(targets, targets, mostly_good(model))),
+        "trainable_token_indices": value,
+    }
+    if draw(st.integers(0, 5)) == 0:
+        config["modules_to_save"] = [draw(st.one_of(usual, odd))]
     if draw(st.integers(0, 2)) == 0:
         config["ensure_weight_tying"] = True
     return config
@@ -376,29 +413,16 @@ def trainable_tokens(draw: Draw, model: str) -> Config:
 
 def bias(draw: Draw, model: str) -> Config:
     """bias and lora_bias."""
-    values = [
-        "all",
-        "lora_only",
-        "all",
-        "lora_only",
-        "none",
-        "lora",
-        "boft_only",
-        None,
-        False,
-        "All",
-        "True",
-    ]
-    config: Config = {
-        "target_modules": draw(good_targets(model)),
-        "bias": draw(st.sampled_from(values)),
-    }
-    if draw(st.integers(0, 3)) == 0:
+    right = ["all", "lora_only", "all", "lora_only", "all", "lora_only", "none", "boft_only"]
+    wrong = ["lora", None, False, "All", "True"]
+    value = draw(st.sampled_from(right + right + wrong))
+    config: Config = {"target_modules": draw(mostly_good(model)), "bias": value}
+    if draw(st.integers(0, 5)) == 0:
         config["lora_bias"] = True
     if draw(st.integers(0, 5)) == 0:
         config["inference_mode"] = True
     if draw(st.integers(0, 5)) == 0:
-        config["modules_to_save"] = [draw(st.sampled_from(names_of(model)["leaves"]))]
+        config["modules_to_save"] = [draw(st.sampled_from(names_of(model)["good"]))]
     return config
 
 
@@ -470,11 +494,15 @@ def initialisation(draw: Draw, model: str) -> Config:
 
 def replication(draw: Draw, model: str) -> Config:
     """layer_replication."""
-    value = st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 3)).map(list), min_size=1, max_size=3
-    )
-    config: Config = {"target_modules": draw(good_targets(model)), "layer_replication": draw(value)}
-    if draw(st.integers(0, 2)) == 0:
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 3)).map(list)
+    value = draw(st.lists(pair, min_size=1, max_size=3))
+    names = names_of(model)
+    listed = st.lists(st.sampled_from(names["good"]), min_size=1, max_size=3, unique=True)
+    config: Config = {
+        "target_modules": draw(st.one_of(listed, listed, mostly_good(model))),
+        "layer_replication": value,
+    }
+    if draw(st.integers(0, 4)) == 0:
         config["layers_to_transform"] = [0, 4]
     return config
 
@@ -511,10 +539,59 @@ FEATURES = {
 }
 
 
+# Features that most architectures would only refuse.
+MODELS_FOR = {
+    "target_parameters": (
+        "mixtral",
+        "qwen3_moe",
+        "qwen2_moe",
+        "deepseek_v3",
+        "gpt_oss",
+        "custom",
+        "llama",
+        "opt",
+    ),
+    "layer_replication": (
+        "llama",
+        "llama-tied",
+        "llama-bare",
+        "mistral",
+        "qwen3",
+        "gemma3",
+        "mixtral",
+        "bert-mlm",
+        "bert-seq-cls",
+        "falcon",
+        "gpt2",
+        "custom",
+        "t5",
+    ),
+    "trainable_token_indices": (
+        "gpt2",
+        "llama",
+        "llama-tied",
+        "mistral",
+        "qwen3",
+        "gemma3",
+        "opt",
+        "bloom",
+        "gpt_neox",
+        "bert-mlm",
+        "bert-seq-cls",
+        "t5",
+        "bart",
+        "mixtral",
+        "whisper",
+        "custom",
+    ),
+}
+
+
 @st.composite
 def case(draw: Draw, feature: str, models: tuple[str, ...]) -> tuple[str, Config]:
     """A model's name and a config that exercises a feature."""
-    model = draw(st.sampled_from(models))
+    fitting = tuple(m for m in models if m in MODELS_FOR.get(feature, models))
+    model = draw(st.sampled_from(fitting or models))
     make = anything if feature == "anything" else FEATURES[feature]
     config = make(draw, model)
     return model, {**task_of(draw, model), **config}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-DATA: Final = Path(__file__).parent.parent / "data"
+DATA: Final = Path(__file__).parent / "data"
 # Releases whose behaviour ``inject`` reproduces.
 EXACT_VERSIONS: Final = ("0.21.2",)
 # Names with a meaning of their own (peft 0.21.2 utils/constants.py).
