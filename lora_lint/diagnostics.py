@@ -76,7 +76,13 @@ class Remove(NamedTuple):
     occurrence: int = -1
 
 
-Change = Set | SetItem | DropItem | Unset | RenameKey | Replace | Remove
+class Rewrite(NamedTuple):
+    """Comments of the document should read otherwise: the edits themselves."""
+
+    edits: tuple[Edit, ...]
+
+
+Change = Rewrite | Set | SetItem | DropItem | Unset | RenameKey | Replace | Remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,9 @@ class Finding:
 
     The place is, in this order, ``span``, ``path`` (with ``on_key``: the key, not its value) or
     ``field`` (with ``item``: one entry of its list; with ``key``: one key of its mapping). A field
-    that is not written stands at the recipe itself. ``severity`` overrides the rule's own, only
-    downwards.
+    that is not written stands at the recipe itself. ``part`` is the document or cell of a
+    document-scope finding. ``severity`` overrides the rule's own, only
+    downwards. ``whole``: the finding is about the whole field, although it points at one entry.
     """
 
     message: str
@@ -118,7 +125,9 @@ class Finding:
     key: str | None = None
     path: KeyPath | None = None
     on_key: bool = False
+    whole: bool = False
     span: Span | None = None
+    part: int = 0
     severity: Severity | None = None
     label: str | None = None
     help: str | None = None

@@ -56,7 +56,9 @@ def format_of(path: str, text: str) -> str:
 
 
 def parse(path: str, text: str) -> Document:
-    """Read a file's text as the format of its name; a text that does not parse has a ``problem``."""
+    """Read a file's text as the format of its name; a text that does not parse has a
+    ``problem``.
+    """
     kind = format_of(path, text)
     if kind == "json":
         from lora_lint.documents import json

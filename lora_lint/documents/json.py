@@ -112,7 +112,7 @@ class _Reader:
     def _expected_value(self, at: int) -> str:
         if at >= len(self.text):
             return "the file ends where a value is expected"
-        if self.text[at] in "}]":
+        if self.text[at] in "}]" and self.text[:at].rstrip(" \t\r\n").endswith(","):
             return "a comma stands before the closing bracket"
         if self.text.startswith(("//", "/*", "#"), at):
             return "JSON has no comments"

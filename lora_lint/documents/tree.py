@@ -25,7 +25,8 @@ class Node:
     ``value`` is a scalar's value. ``entries`` are a mapping's pairs in the order of the file,
     duplicates and merged ones included. ``locked`` says why the node can't be edited, None if it
     can. ``note`` says of an ``unknown`` node why it isn't static, and of a Python call what is
-    called (``peft.LoraConfig``).
+    called (``peft.LoraConfig``). ``origin``: the value stands there, follows from other values of
+    the file, or is the default of something that a user may override.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Node:
     style: Style = "plain"
     locked: str | None = None
     note: str | None = None
+    origin: Literal["written", "computed", "default"] = "written"
 
     def entry(self, key: object) -> Entry | None:
         """The pair that counts for a key: the last written one, else the last merged one."""

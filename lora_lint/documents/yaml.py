@@ -35,7 +35,8 @@ _STYLES: dict[str | None, Style] = {
     ">": "literal",
 }
 # A scalar that may stand without quotes in block and flow context alike.
-_PLAIN = re.compile(r"[A-Za-z0-9_./\\^$*()+<>=~-](?:[A-Za-z0-9_./\\^$*()+|<>=~ -]*[^ :#])?")
+_PLAIN_SIGNS = r"-A-Za-z0-9_./\\^$*()+|<>=~"
+_PLAIN = re.compile(rf"[-A-Za-z0-9_./\\^$(+<~=](?:[{_PLAIN_SIGNS} ]*[{_PLAIN_SIGNS}])?")
 
 
 class YamlDocument(Document):
@@ -95,13 +96,28 @@ def render_scalar(value: object, style: Style) -> str:
 
 
 def _escape(text: str) -> str:
-    import json
+    """A text for double quotes: what is not printable is written by its number."""
+    return "".join(_ESCAPES.get(c) or (c if c.isprintable() else _by_number(c)) for c in text)
 
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+def _by_number(character: str) -> str:
+    number = ord(character)
+    return (
+        f"\\x{number:02x}"
+        if number < 0x100
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _is_plain(text: str) -> bool:
-    return bool(_PLAIN.fullmatch(text)) and _resolve(text) == _STR_TAG and text != "-"
+    if text == "-" or text.startswith(("- ", "---", "...")):
+        return False
+    return bool(_PLAIN.fullmatch(text)) and _resolve(text) == _STR_TAG
 
 
 def _render_float(value: float) -> str:
@@ -357,12 +373,20 @@ def _reader_problem(exc: yaml.YAMLError, text: str) -> Problem:
 
 def _comments(document: YamlDocument) -> list[Comment]:
     found: list[Comment] = []
-    scalars = iter(sorted(document.scalars))
-    scalar = next(scalars, None)
-    for match in re.finditer(r"(?:^|(?<=[\s\ufeff]))#([^\r\n]*)", document.text, re.MULTILINE):
-        at = match.start()
-        while scalar is not None and scalar.end <= at:
-            scalar = next(scalars, None)
-        if scalar is None or not scalar.start <= at < scalar.end:
-            found.append(Comment(match.group(1), Span(*match.span())))
+    scalars = sorted(document.scalars)
+    number, at = 0, 0
+    while match := _COMMENT_START.search(document.text, at):
+        at = match.end()
+        while number < len(scalars) and scalars[number].end <= match.start():
+            number += 1
+        if number < len(scalars) and scalars[number].start <= match.start():
+            at = scalars[number].end  # a # inside a string
+            continue
+        line_end = _LINE_END.search(document.text, at)
+        at = line_end.start() if line_end else len(document.text)
+        found.append(Comment(document.text[match.end() : at], Span(match.start(), at)))
     return found
+
+
+_COMMENT_START = re.compile(r"(?:^|(?<=[\s\ufeff]))#", re.MULTILINE)
+_LINE_END = re.compile(r"[\r\n]")
