@@ -84,13 +84,12 @@ UNSET: Final = Field(None, "unset")
 class StrayKey:
     """A written key that the framework does not know.
 
-    ``effect`` says what the framework does with it: ``rejected`` or ``ignored``; ``known`` are the
-    keys it could have been, for a did-you-mean.
+    ``effect`` says what the framework does with it; ``known`` are the keys it could have been.
     """
 
     path: KeyPath
     name: str
-    effect: Literal["rejected", "ignored"]
+    effect: Literal["rejected", "ignored", "unclear"]
     known: tuple[str, ...] = ()
 
 
@@ -99,9 +98,11 @@ class Recipe:
     """One LoRA run, framework-independent.
 
     ``part`` is the document of a YAML stream or the cell of a notebook in which it stands, ``path``
-    leads to its mapping or call. ``adapter`` is False where the file's own switch leaves LoRA off
-    (``switch`` is that key). ``trains`` is False for an ``adapter_config.json``, which describes a
-    finished adapter.
+    leads to its mapping or call. ``model_class`` is the class or Auto class that the file names for
+    its model. ``trains`` is False for an ``adapter_config.json``, which describes a finished
+    adapter. ``switch`` is the key that turns LoRA on and ``adapter`` is False where it is off, so
+    that the LoRA settings do nothing. ``objective`` is what is trained for where the file says so
+    (``sft``, ``dpo``, ``grpo``, ``rm``, ...).
     """
 
     dialect: str
@@ -109,10 +110,11 @@ class Recipe:
     path: KeyPath
     fields: Mapping[str, Field]
     stray: tuple[StrayKey, ...] = ()
-    adapter: bool = True
-    switch: KeyPath | str | None = None
+    model_class: str | None = None
     trains: bool = True
-    loader: str = "python"
+    adapter: bool = True
+    switch: str | None = None
+    objective: str | None = None
 
     def __getitem__(self, name: str) -> Field:
         return self.fields.get(name, UNSET)

@@ -1,0 +1,306 @@
+"""Axolotl's YAML.
+
+Read in axolotl 0.19.0: utils/schemas/{peft,model,config,training}.py for keys, types and defaults;
+loaders/adapter.py for what becomes of them; utils/config/__init__.py ``resolve_dtype``;
+loaders/model.py for classes and quantization. Keys without a value count as absent, numbers may be
+strings (pydantic), keys that the schema lacks are dropped in silence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lora_lint.dialects.base import (
+    AS_WRITTEN,
+    NUMBER,
+    Default,
+    Dialect,
+    LoraKwargs,
+    Slot,
+    Undecided,
+    read_slots,
+)
+from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.diagnostics import KeyPath
+    from lora_lint.documents.document import Document
+    from lora_lint.documents.tree import Node
+    from lora_lint.models import ModuleTree
+
+_KEYS: Final = {
+    "base_model": "base_model",
+    "r": "lora_r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "target_modules": "lora_target_modules",
+    "target_parameters": "lora_target_parameters",
+    "modules_to_save": "lora_modules_to_save",
+    "fan_in_fan_out": "lora_fan_in_fan_out",
+    "rank_pattern": "lora_rank_pattern",
+    "alpha_pattern": "lora_alpha_pattern",
+    "layers_to_transform": "peft_layers_to_transform",
+    "layers_pattern": "peft_layers_pattern",
+    "layer_replication": "peft_layer_replication",
+    "init_lora_weights": "peft_init_lora_weights",
+    "use_dora": "peft_use_dora",
+    "use_rslora": "peft_use_rslora",
+    "trainable_token_indices": "peft_trainable_token_indices",
+    "ensure_weight_tying": "peft_ensure_weight_tying",
+    "max_length": "sequence_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "optim": "optimizer",
+    "learning_rate": "learning_rate",
+    "attn_implementation": "attn_implementation",
+    "packing": "sample_packing",
+    "deepspeed": "deepspeed",
+    "fsdp": "fsdp_config",
+    "device_map": "device_map",
+    "trust_remote_code": "trust_remote_code",
+}
+_NUMBERS: Final = frozenset(
+    {
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "max_length",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+    }
+)
+_ADAPTER: Final = "axolotl 0.19.0 loaders/adapter.py"
+_SCHEMA: Final = "axolotl 0.19.0 utils/schemas"
+_DEFAULTS: Final = {
+    "lora_dropout": Default(0.0, f"{_SCHEMA}/peft.py"),
+    "bias": Default("none", _ADAPTER),
+    "max_length": Default(512, f"{_SCHEMA}/config.py"),
+    "per_device_train_batch_size": Default(1, f"{_SCHEMA}/training.py"),
+    "gradient_accumulation_steps": Default(1, f"{_SCHEMA}/training.py"),
+    "gradient_checkpointing": Default(False, f"{_SCHEMA}/config.py"),
+    "optim": Default("adamw_torch_fused", f"{_SCHEMA}/training.py"),
+}
+# Keys that make a mapping an Axolotl file, beside ``base_model``.
+_MARKS: Final = frozenset(
+    {
+        "adapter",
+        "micro_batch_size",
+        "sequence_len",
+        "sample_packing",
+        "lora_target_linear",
+        "lora_target_modules",
+        "load_in_4bit",
+        "load_in_8bit",
+        "val_set_size",
+        "datasets",
+    }
+)
+_LORA_ADAPTERS: Final = ("lora", "qlora")
+_LORA_KEYS: Final = ("lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear")
+# Attention switches that came before ``attn_implementation``, in the order in which they win.
+_ATTENTION: Final = {
+    "flash_attention": "flash_attention_2",
+    "sdp_attention": "sdpa",
+    "flex_attention": "flex_attention",
+    "xformers_attention": "xformers",
+    "eager_attention": "eager",
+}
+# Output embeddings that ``lora_target_linear`` leaves out (loaders/utils.py).
+_OUTPUT_EMBEDDINGS: Final = {"gpt_neox": "embed_out"}
+
+
+def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
+    """The documents of a YAML stream that are Axolotl's: a base model, and keys only Axolotl
+    has.
+    """
+    if document.format != "yaml":
+        return
+    for part, root in enumerate(document.parts):
+        keys = set(root.node.keys()) if root.node.kind == "mapping" else set()
+        if "base_model" not in keys or not keys & _MARKS:
+            continue
+        adapter = _text(root.node, "adapter")
+        if adapter in _LORA_ADAPTERS or (not adapter and keys & set(_LORA_KEYS)):
+            yield part, ()
+
+
+def read(document: Document, part: int, path: KeyPath) -> Recipe:
+    """A recipe of an Axolotl file."""
+    root = document.parts[part].node
+    fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=True)
+    fields["dtype"] = _dtype(root)
+    fields["quantization"], fields["double_quant"] = _quantization(root)
+    if "attn_implementation" not in fields:
+        fields["attn_implementation"] = _attention(root)
+    model_class = _model_class(root)
+    fields["task_type"] = Field(_task_type(model_class), "computed", None, _ADAPTER)
+    if root.get("lora_target_linear") is not None and _is_true(root, "lora_target_linear"):
+        fields["target_modules"] = _linear_targets(fields.get("target_modules", UNSET))
+    adapter = _text(root, "adapter") in _LORA_ADAPTERS
+    return Recipe(
+        dialect="axolotl",
+        part=part,
+        path=path,
+        fields=fields,
+        model_class=model_class,
+        adapter=adapter,
+        switch="adapter",
+        objective=_text(root, "rl"),
+    )
+
+
+def _text(root: Node, key: str) -> str | None:
+    node = root.get(key)
+    return node.value if node is not None and isinstance(node.value, str) else None
+
+
+def _is_true(root: Node, key: str) -> bool:
+    node = root.get(key)
+    value = node.value if node is not None else None
+    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on", "1"))
+
+
+def _linear_targets(written: Field) -> Field:
+    """``lora_target_linear: true`` adds the leaf name of every linear layer to the written
+    targets.
+    """
+    path: KeyPath = ("lora_target_linear",)
+    if written.origin == "written":
+        return Field(written.value, "computed", written.path, "with every linear layer's name")
+    return Field("all-linear", "computed", path, "every linear layer's name (lora_target_linear)")
+
+
+def _dtype(root: Node) -> Field:
+    """The dtype of the base weights (``resolve_dtype``); ``bf16: auto`` depends on the GPU."""
+    for key, dtype in (("bf16", "bfloat16"), ("bfloat16", "bfloat16")):
+        if _is_true(root, key) or (key == "bf16" and _text(root, key) == "full"):
+            return Field(dtype, "computed", (key,))
+    for key in ("load_in_8bit", "fp16", "float16"):
+        if _is_true(root, key):
+            return Field("float16", "computed", (key,))
+    bf16 = root.get("bf16")
+    if bf16 is None or bf16.value in (None, "auto"):
+        return Field("bfloat16", "default", None, "bf16: auto, on a GPU that has bfloat16")
+    return Field("float32", "computed", ("bf16",))
+
+
+def _quantization(root: Node) -> tuple[Field, Field]:
+    adapter = _text(root, "adapter")
+    if adapter == "qlora" and _is_true(root, "load_in_4bit"):
+        extra = root.get("bnb_config_kwargs")
+        if extra is not None and extra.kind != "scalar":
+            unknown = Field(None, "unknown", ("bnb_config_kwargs",), "bnb_config_kwargs changes it")
+            return unknown, unknown
+        source = "axolotl 0.19.0 loaders/model.py"
+        path: KeyPath = ("load_in_4bit",)
+        return Field("nf4", "computed", path, source), Field(True, "default", None, source)
+    if adapter == "lora" and _is_true(root, "load_in_8bit"):
+        return Field("int8", "computed", ("load_in_8bit",)), UNSET
+    if _is_true(root, "gptq"):
+        return Field("gptq", "computed", ("gptq",)), UNSET
+    return Field("none", "default", None, "no load_in_4bit, load_in_8bit or gptq"), UNSET
+
+
+def _attention(root: Node) -> Field:
+    for key, name in _ATTENTION.items():
+        if _is_true(root, key):
+            return Field(name, "computed", (key,))
+    return UNSET
+
+
+def _model_class(root: Node) -> str | None:
+    """The class Axolotl builds (loaders/model.py): ``model_type``, unless it is the general one."""
+    if _is_true(root, "reward_model"):
+        return "AutoModelForSequenceClassification"
+    if _is_true(root, "process_reward_model"):
+        return "AutoModelForTokenClassification"
+    model_type = _text(root, "model_type")
+    general = model_type is None or model_type.startswith("AutoModel")
+    return None if general or _is_true(root, "trust_remote_code") else model_type
+
+
+def _task_type(model_class: str | None) -> str:
+    """``_get_peft_task_type``: by the name of the model's class."""
+    if model_class and "SequenceClassification" in model_class:
+        return "SEQ_CLS"
+    if model_class and "TokenClassification" in model_class:
+        return "TOKEN_CLS"
+    return "CAUSAL_LM"
+
+
+def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
+    """``_build_peft_lora_config``: what Axolotl passes to LoraConfig."""
+    value = recipe.value
+    targets = value("target_modules")
+    if recipe["target_modules"].origin == "computed":
+        if tree is None:
+            return Undecided("lora_target_linear depends on the model's module names")
+        listed = [] if recipe["target_modules"].path == ("lora_target_linear",) else targets
+        listed = listed if isinstance(listed, list) else [listed]
+        targets = list(dict.fromkeys([*listed, *_linear_names(tree)]))
+    values: dict[str, Any] = {
+        "r": value("r"),
+        "lora_alpha": value("lora_alpha"),
+        "target_modules": targets or [] if targets is not UNKNOWN else UNKNOWN,
+        "target_parameters": _or(value("target_parameters"), []),
+        "layers_to_transform": value("layers_to_transform"),
+        "layers_pattern": value("layers_pattern"),
+        "lora_dropout": value("lora_dropout"),
+        "fan_in_fan_out": value("fan_in_fan_out"),
+        "modules_to_save": _or(value("modules_to_save"), None),
+        "exclude_modules": None,
+        "bias": "none",
+        "task_type": _task_type(tree.cls if tree else recipe.model_class),
+    }
+    for name in (
+        "init_lora_weights",
+        "use_dora",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "layer_replication",
+        "trainable_token_indices",
+    ):
+        if value(name) is UNKNOWN or value(name):
+            values[name] = value(name)
+    if value("ensure_weight_tying") is not None:
+        values["ensure_weight_tying"] = value("ensure_weight_tying")
+    return LoraKwargs(values, patches=frozenset({"dropout-beside-experts", "clippable-linear"}))
+
+
+def _or(value: Any, other: Any) -> Any:
+    return value if value is UNKNOWN or value else other
+
+
+def _linear_names(tree: ModuleTree) -> list[str]:
+    """``find_all_linear_names``: leaf names of everything that is or is called Linear, without the
+    output embedding.
+    """
+    names = dict.fromkeys(
+        name.rpartition(".")[2]
+        for name, node in tree.named_modules()
+        if node.kind == "Linear"
+        or ("Linear" in node.cls and node.cls != "LlamaLinearScalingRotaryEmbedding")
+    )
+    names.pop(_OUTPUT_EMBEDDINGS.get(tree.model_type or "", "lm_head"), None)
+    return list(names)
+
+
+DIALECT: Final = Dialect(
+    name="axolotl",
+    title="Axolotl",
+    find=find,
+    read=read,
+    lower=lower,
+    slots={
+        name: Slot(name, (key,), NUMBER if name in _NUMBERS else AS_WRITTEN)
+        for name, key in _KEYS.items()
+    },
+    defaults=_DEFAULTS,
+    parses_numbers=True,
+    checks_types=True,
+)

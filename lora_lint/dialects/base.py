@@ -1,0 +1,173 @@
+"""What a dialect is: the spelling of one framework.
+
+A dialect is data - where each field stands, how it is spelled, what the framework takes when it is
+absent - with a ``find``, a ``read`` and a ``lower``. Checks see recipes and never a dialect's keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lora_lint.recipe import UNKNOWN, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from lora_lint.diagnostics import KeyPath, Span
+    from lora_lint.documents.document import Document
+    from lora_lint.documents.tree import Node
+    from lora_lint.models import ModuleTree
+    from lora_lint.recipe import Recipe
+
+
+class Codec(NamedTuple):
+    """A lens between the value of a node and the value of a field.
+
+    ``decode`` gives the field's value, or the node's own where it can't be read so (a check then
+    says that its type is wrong); ``encode`` is its inverse. ``entries`` gives the places of a
+    list's entries where they are packed into one scalar.
+    """
+
+    decode: Callable[[Any], Any]
+    encode: Callable[[Any], Any]
+    entries: Callable[[Node, str], Sequence[Span]] | None = None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+AS_WRITTEN = Codec(_same, _same)
+
+
+def _number(value: Any) -> Any:
+    """Numbers as pydantic and dataclass parsers take them: also out of a string."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+NUMBER = Codec(_number, _same)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a field stands in a dialect, relative to the recipe's mapping, and how it is
+    spelled.
+    """
+
+    field: str
+    path: KeyPath
+    codec: Codec = AS_WRITTEN
+
+
+class Default(NamedTuple):
+    """The value a framework takes for an absent field, and where that is stated."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoraKwargs:
+    """What the framework passes to ``peft.LoraConfig``; parts may be ``UNKNOWN``.
+
+    ``source`` is how PEFT gets it: as keywords, or as an adapter_config.json that is loaded.
+    ``patches`` names what the framework changes in PEFT itself.
+    """
+
+    values: Mapping[str, Any]
+    source: Literal["kwargs", "adapter_config"] = "kwargs"
+    patches: frozenset[str] = frozenset()
+
+
+class Undecided(NamedTuple):
+    """What the framework passes can't be known; ``reason`` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A framework's spelling.
+
+    ``find`` gives the parts and paths where recipes stand in a document; ``read`` makes a recipe of
+    one; ``lower`` gives the LoraConfig keywords that the framework makes of it, once the model is
+    known. ``parses_numbers``: the framework takes a number out of a string (``1e-4``);
+    ``checks_types``: it refuses values of a wrong type itself.
+    """
+
+    name: str
+    title: str
+    find: Callable[[Document], Iterator[tuple[int, KeyPath]]]
+    read: Callable[[Document, int, KeyPath], Recipe]
+    lower: Callable[[Recipe, ModuleTree | None], LoraKwargs | Undecided]
+    slots: Mapping[str, Slot]
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+    parses_numbers: bool = False
+    checks_types: bool = False
+
+
+def read_slots(
+    mapping: Node,
+    path: KeyPath,
+    slots: Mapping[str, Slot],
+    defaults: Mapping[str, Default],
+    *,
+    null_is_absent: bool,
+) -> dict[str, Field]:
+    """The fields of a mapping by its slots: written where a key is there, else the default."""
+    fields = {}
+    for name, slot in slots.items():
+        node = mapping.at(slot.path)
+        if node is None or (null_is_absent and node.kind == "scalar" and node.value is None):
+            default = defaults.get(name)
+            if default is not None:
+                fields[name] = Field(default.value, "default", None, default.source)
+            continue
+        fields[name] = read_node(node, path + slot.path, slot.codec)
+    for name, default in defaults.items():
+        if name not in slots:
+            fields[name] = Field(default.value, "default", None, default.source)
+    return fields
+
+
+def read_node(node: Node, path: KeyPath, codec: Codec = AS_WRITTEN) -> Field:
+    """A field as a node states it."""
+    if node.kind == "unknown":
+        return Field(None, "unknown", path, node.note)
+    value = node.plain()
+    if value is UNKNOWN:
+        return Field(None, "unknown", path, node.note)
+    return Field(codec.decode(value), node.origin, path, node.note)
+
+
+def lora_values(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
+    """The values of fields that are not unset, by name; ``UNKNOWN`` where one is not static."""
+    return {name: recipe.value(name) for name in names if recipe[name].origin != "unset"}
+
+
+def split_commas(value: Any) -> Any:
+    """``"a, b"`` as a list, as command lines and LLaMA-Factory read it."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def comma_spans(node: Node, text: str) -> list[Span]:
+    """The places of the entries of a comma-separated string in the document's text."""
+    from lora_lint.diagnostics import Span
+
+    start = node.span.start + (text[node.span.start : node.span.start + 1] in ("'", '"'))
+    spans = []
+    for part in str(node.value).split(","):
+        lead = len(part) - len(part.lstrip())
+        if part.strip():
+            spans.append(Span(start + lead, start + lead + len(part.strip())))
+        start += len(part) + 1
+    return spans

@@ -1,0 +1,214 @@
+"""PEFT's own spelling: adapter_config.json, and LoraConfig keywords in YAML or JSON.
+
+Source of the defaults: peft's LoraConfig, read out of each release (``lora_lint/data/peft.json``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lora_lint.dialects.base import (
+    AS_WRITTEN,
+    Default,
+    Dialect,
+    LoraKwargs,
+    Slot,
+    Undecided,
+    lora_values,
+    read_node,
+    read_slots,
+)
+from lora_lint.facts import field_defaults, known_fields, newest_peft
+from lora_lint.recipe import Field, Recipe, StrayKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.diagnostics import KeyPath
+    from lora_lint.documents.document import Document
+    from lora_lint.documents.tree import Node
+    from lora_lint.models import ModuleTree
+
+# Sections of home-made files whose keys are LoraConfig's keywords.
+SECTIONS: Final = ("lora", "peft", "peft_config", "lora_config")
+# Keys that only LoraConfig has; two of them, or one beside `r`, make a mapping a LoraConfig.
+_OWN_KEYS: Final = frozenset(
+    {
+        "alpha_pattern",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "layer_replication",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "modules_to_save",
+        "rank_pattern",
+        "target_modules",
+        "target_parameters",
+        "use_dora",
+        "use_rslora",
+    }
+)
+# Keys by which other frameworks' files, or other adapters, are told from LoraConfig keywords.
+_FOREIGN_KEYS: Final = frozenset(
+    {"lora_r", "lora_rank", "rank", "_target_", "_component_", "lora_target", "network_module"}
+)
+# Where home-made files name their base model, beside or above the section.
+_MODEL_KEYS: Final = (
+    ("base_model_name_or_path",),
+    ("base_model",),
+    ("model_name_or_path",),
+    ("pretrained_model_name_or_path",),
+    ("model_name",),
+    ("model_id",),
+    ("model", "name_or_path"),
+    ("model", "model_name_or_path"),
+    ("model", "pretrained_model_name_or_path"),
+    ("model", "base_model"),
+    ("model", "model_name"),
+    ("model", "name"),
+    ("model", "model_id"),
+    ("model",),
+)
+# TrainingArguments that home-made files keep at their top level, under transformers' own names.
+_RUN_KEYS: Final = (
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "optim",
+    "attn_implementation",
+    "packing",
+    "deepspeed",
+    "fsdp",
+    "device_map",
+    "trust_remote_code",
+)
+
+
+def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
+    """LoraConfig keywords at the top, or in a section named for them at the top or one level
+    down.
+    """
+    if document.format not in ("yaml", "json"):
+        return
+    for part, root in enumerate(document.parts):
+        for path in _candidates(root.node):
+            node = root.node.at(path)
+            if node is not None and _is_lora_config(node, in_section=bool(path)):
+                yield part, path
+
+
+def _candidates(root: Node) -> Iterator[KeyPath]:
+    if root.kind != "mapping":
+        return
+    yield ()
+    for key in root.keys():
+        if key in SECTIONS:
+            yield (key,)
+            inner = root.get(key)
+            if inner is not None and inner.kind == "mapping":
+                yield from ((key, name) for name in inner.keys() if name in SECTIONS)
+        else:
+            inner = root.get(key)
+            if inner is not None and inner.kind == "mapping":
+                yield from ((key, name) for name in inner.keys() if name in SECTIONS)
+
+
+def _is_lora_config(node: Node, *, in_section: bool) -> bool:
+    if node.kind != "mapping":
+        return False
+    keys = set(node.keys())
+    kind = node.get("peft_type")
+    if kind is not None:
+        return str(kind.value).upper() == "LORA"
+    if keys & _FOREIGN_KEYS:
+        return False
+    own = len(keys & _OWN_KEYS)
+    return own >= 2 or (own == 1 and ("r" in keys or in_section)) or (in_section and "r" in keys)
+
+
+def _slots() -> dict[str, Slot]:
+    names = sorted(known_fields(newest_peft()) - {"peft_type", "base_model_name_or_path"})
+    return {
+        "base_model": Slot("base_model", ("base_model_name_or_path",)),
+        **{name: Slot(name, (name,)) for name in names},
+    }
+
+
+def _defaults() -> dict[str, Default]:
+    version = newest_peft()
+    source = f"peft {version} LoraConfig"
+    skipped = ("peft_type", "peft_version", "base_model_name_or_path", "runtime_config")
+    return {
+        name: Default(value, source)
+        for name, value in field_defaults(version).items()
+        if name not in skipped
+    }
+
+
+def read(document: Document, part: int, path: KeyPath) -> Recipe:
+    """A recipe of a mapping of LoraConfig keywords; null is a value here, as for PEFT."""
+    root = document.parts[part].node
+    mapping = root.at(path)
+    assert mapping is not None  # noqa: S101 - find() gave the path
+    finished = mapping.get("peft_type") is not None
+    fields = read_slots(mapping, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
+    fields |= _surroundings(root, path)
+    known = known_fields(newest_peft())
+    stray = [
+        StrayKey((*path, key), key, "ignored" if finished else "unclear", tuple(sorted(known)))
+        for key in mapping.keys()
+        if key not in known
+    ]
+    return Recipe(
+        dialect="peft",
+        part=part,
+        path=path,
+        fields=fields,
+        stray=tuple(stray),
+        trains=not finished,
+    )
+
+
+def _surroundings(root: Node, path: KeyPath) -> dict[str, Field]:
+    """The base model and training arguments that stand beside or above a section."""
+    fields: dict[str, Field] = {}
+    for depth in range(len(path), -1, -1):
+        holder = root.at(path[:depth])
+        if holder is None:
+            continue
+        for keys in _MODEL_KEYS:
+            node = holder.at(keys)
+            if "base_model" not in fields and node is not None and isinstance(node.value, str):
+                fields["base_model"] = read_node(node, path[:depth] + keys)
+        for name in _RUN_KEYS:
+            node = holder.get(name)
+            if name not in fields and node is not None:
+                fields[name] = read_node(node, (*path[:depth], name), AS_WRITTEN)
+    return fields
+
+
+def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  # noqa: ARG001
+    """The written keywords themselves: PEFT fills in its own defaults."""
+    names = [name for name in DIALECT.slots if name != "base_model"]
+    values: dict[str, Any] = {
+        name: v
+        for name, v in lora_values(recipe, names).items()
+        if recipe.written(name) or recipe[name].origin == "unknown"
+    }
+    for key in recipe.stray:
+        values.setdefault(key.name, None)
+    return LoraKwargs(values, "kwargs" if recipe.trains else "adapter_config")
+
+
+DIALECT: Final = Dialect(
+    name="peft",
+    title="PEFT",
+    find=find,
+    read=read,
+    lower=lower,
+    slots=_slots(),
+    defaults=_defaults(),
+)
