@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,13 +84,15 @@ UNSET: Final = Field(None, "unset")
 class StrayKey:
     """A written key that the framework does not know.
 
-    ``effect`` says what the framework does with it; ``known`` are the keys it could have been.
+    ``effect`` says what the framework does with it; ``known`` are the keys it could have been,
+    ``complete`` whether these are all keys of all releases.
     """
 
     path: KeyPath
     name: str
     effect: Literal["rejected", "ignored", "unclear"]
     known: tuple[str, ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Recipe:
     its model. ``trains`` is False for an ``adapter_config.json``, which describes a finished
     adapter. ``switch`` is the key that turns LoRA on and ``adapter`` is False where it is off, so
     that the LoRA settings do nothing. ``objective`` is what is trained for where the file says so
-    (``sft``, ``dpo``, ``grpo``, ``rm``, ...).
+    (``sft``, ``dpo``, ``grpo``, ``rm``, ...). ``private`` holds what only the dialect's own
+    ``lower`` needs to know.
     """
 
     dialect: str
@@ -115,14 +118,15 @@ class Recipe:
     adapter: bool = True
     switch: str | None = None
     objective: str | None = None
+    private: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Field:
         return self.fields.get(name, UNSET)
 
     def value(self, name: str) -> object:
         """The value a field has, ``None`` where it is unset, ``UNKNOWN`` where it is not static."""
-        field = self.fields.get(name, UNSET)
-        return UNKNOWN if field.origin == "unknown" else field.value
+        found = self.fields.get(name, UNSET)
+        return UNKNOWN if found.origin == "unknown" else found.value
 
     def written(self, name: str) -> bool:
         """Whether the file itself states this field."""

@@ -14,8 +14,8 @@ __all__ = ["Dialect", "LoraKwargs", "Slot", "Undecided", "dialect", "recipes"]
 
 # In the order in which they are tried; the first that finds recipes in a document has it.
 _BY_FORMAT = {
-    "yaml": ("axolotl", "peft"),
-    "json": ("peft",),
+    "yaml": ("axolotl", "llama_factory", "trl", "peft"),
+    "json": ("peft", "llama_factory", "trl"),
 }
 
 

@@ -19,6 +19,7 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     read_slots,
+    stray_keys,
 )
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
@@ -150,6 +151,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         adapter=adapter,
         switch="adapter",
         objective=_text(root, "rl"),
+        # plugins bring keys of their own
+        stray=() if root.get("plugins") else stray_keys(root, path, DIALECT, "ignored"),
     )
 
 

@@ -7,10 +7,13 @@ absent - with a ``find``, a ``read`` and a ``lower``. Checks see recipes and nev
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from lora_lint.recipe import UNKNOWN, Field
+from lora_lint.facts import DATA
+from lora_lint.recipe import UNKNOWN, Field, StrayKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,12 +81,14 @@ class LoraKwargs:
     """What the framework passes to ``peft.LoraConfig``; parts may be ``UNKNOWN``.
 
     ``source`` is how PEFT gets it: as keywords, or as an adapter_config.json that is loaded.
-    ``patches`` names what the framework changes in PEFT itself.
+    ``patches`` names what the framework changes in PEFT itself, ``unused`` the written targets that
+    it drops because they match nothing.
     """
 
     values: Mapping[str, Any]
     source: Literal["kwargs", "adapter_config"] = "kwargs"
     patches: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
 
 
 class Undecided(NamedTuple):
@@ -99,7 +104,8 @@ class Dialect:
     ``find`` gives the parts and paths where recipes stand in a document; ``read`` makes a recipe of
     one; ``lower`` gives the LoraConfig keywords that the framework makes of it, once the model is
     known. ``parses_numbers``: the framework takes a number out of a string (``1e-4``);
-    ``checks_types``: it refuses values of a wrong type itself.
+    ``checks_types``: it refuses values of a wrong type itself; ``refuses_duplicates``: and a key
+    that is set twice. ``refusal`` is what it says to a key it does not know.
     """
 
     name: str
@@ -111,6 +117,8 @@ class Dialect:
     defaults: Mapping[str, Default] = field(default_factory=dict)
     parses_numbers: bool = False
     checks_types: bool = False
+    refuses_duplicates: bool = False
+    refusal: str = ""
 
 
 def read_slots(
@@ -145,6 +153,34 @@ def read_node(node: Node, path: KeyPath, codec: Codec = AS_WRITTEN) -> Field:
     if value is UNKNOWN:
         return Field(None, "unknown", path, node.note)
     return Field(codec.decode(value), node.origin, path, node.note)
+
+
+def plain_float(value: Field, node: Node | None) -> Field:
+    """``1e-4`` without quotes as the number that YAML 1.2 and OmegaConf see in it."""
+    if node is None or node.style != "plain" or not isinstance(value.value, str):
+        return value
+    with contextlib.suppress(ValueError):
+        return replace(value, value=float(value.value))
+    return value
+
+
+@lru_cache
+def framework_facts(name: str) -> dict[str, Any]:
+    """What the releases of a framework know; made by tools/framework_facts.py."""
+    path = DATA / "frameworks" / f"{name}.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def stray_keys(
+    root: Node, path: KeyPath, dialect: Dialect, effect: Literal["rejected", "ignored"]
+) -> tuple[StrayKey, ...]:
+    """The keys of a mapping that no release of a framework knows."""
+    known = set(framework_facts(dialect.name)["keys"])
+    own = tuple(str(slot.path[-1]) for slot in dialect.slots.values())
+    return tuple(
+        StrayKey((*path, key), key, effect, own) for key in root.keys() if key not in known
+    )
 
 
 def lora_values(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields |= _surroundings(root, path)
     known = known_fields(newest_peft())
     stray = [
-        StrayKey((*path, key), key, "ignored" if finished else "unclear", tuple(sorted(known)))
+        StrayKey((*path, key), key, "ignored" if finished else "unclear", tuple(sorted(known)), complete=True)
         for key in mapping.keys()
         if key not in known
     ]
@@ -211,4 +211,5 @@ DIALECT: Final = Dialect(
     lower=lower,
     slots=_slots(),
     defaults=_defaults(),
+    refusal="got an unexpected keyword argument",
 )
