@@ -75,7 +75,9 @@ def keys_of(folder: Path, pattern: str, root: str | None) -> set[str]:
     keys: set[str] = set()
     for path in folder.glob("*.whl"):
         wheel = zipfile.ZipFile(path)
-        keys |= declared((wheel.read(n) for n in wheel.namelist() if re.fullmatch(pattern, n)), root)
+        keys |= declared(
+            (wheel.read(n) for n in wheel.namelist() if re.fullmatch(pattern, n)), root
+        )
     return keys
 
 
@@ -108,6 +110,7 @@ def composite_models(wheel: zipfile.ZipFile) -> dict[str, dict[str, list[str]]]:
 
 
 def main() -> None:
+    """Read all wheels and write the facts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheels", type=Path, required=True)
     folder = parser.parse_args().wheels

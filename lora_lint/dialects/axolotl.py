@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
     AS_WRITTEN,
+    BOOLEAN,
     NUMBER,
+    Codec,
     Default,
     Dialect,
     LoraKwargs,
@@ -72,6 +74,16 @@ _NUMBERS: Final = frozenset(
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
         "learning_rate",
+    }
+)
+_BOOLEANS: Final = frozenset(
+    {
+        "fan_in_fan_out",
+        "use_dora",
+        "use_rslora",
+        "ensure_weight_tying",
+        "packing",
+        "trust_remote_code",
     }
 )
 _ADAPTER: Final = "axolotl 0.19.0 loaders/adapter.py"
@@ -293,16 +305,17 @@ def _linear_names(tree: ModuleTree) -> list[str]:
     return list(names)
 
 
+def _codec(name: str) -> Codec:
+    return NUMBER if name in _NUMBERS else BOOLEAN if name in _BOOLEANS else AS_WRITTEN
+
+
 DIALECT: Final = Dialect(
     name="axolotl",
     title="Axolotl",
     find=find,
     read=read,
     lower=lower,
-    slots={
-        name: Slot(name, (key,), NUMBER if name in _NUMBERS else AS_WRITTEN)
-        for name, key in _KEYS.items()
-    },
+    slots={name: Slot(name, (key,), _codec(name)) for name, key in _KEYS.items()},
     defaults=_DEFAULTS,
     parses_numbers=True,
     checks_types=True,

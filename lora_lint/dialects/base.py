@@ -10,7 +10,7 @@ import contextlib
 import json
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import DATA
 from lora_lint.recipe import UNKNOWN, Field, StrayKey
@@ -55,7 +55,19 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _boolean(value: Any) -> Any:
+    """Booleans as pydantic and argparse parsers take them: also out of a string."""
+    if isinstance(value, str):
+        return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}.get(
+            value.lower(), value
+        )
+    return value
+
+
+_TRUE: Final = ("true", "t", "yes", "y", "on", "1")
+_FALSE: Final = ("false", "f", "no", "n", "off", "0")
 NUMBER = Codec(_number, _same)
+BOOLEAN = Codec(_boolean, _same)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,9 @@ def _targets(written: Field) -> Field:
     if written.origin == "unset":
         return Field("all-linear", "default", None, f"{_SOURCE}/finetuning_args.py: all")
     if written.value == ["all"]:
-        return Field("all-linear", "computed", written.path, "every linear layer (lora_target: all)")
+        return Field(
+            "all-linear", "computed", written.path, "every linear layer (lora_target: all)"
+        )
     return written
 
 

@@ -158,7 +158,13 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields |= _surroundings(root, path)
     known = known_fields(newest_peft())
     stray = [
-        StrayKey((*path, key), key, "ignored" if finished else "unclear", tuple(sorted(known)), complete=True)
+        StrayKey(
+            (*path, key),
+            key,
+            "ignored" if finished else "unclear",
+            tuple(sorted(known)),
+            complete=True,
+        )
         for key in mapping.keys()
         if key not in known
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
     AS_WRITTEN,
+    BOOLEAN,
     NUMBER,
     Codec,
     Default,
@@ -70,6 +71,10 @@ _NUMBERS: Final = frozenset(
         "learning_rate",
     }
 )
+_BOOLEANS: Final = frozenset(
+    {"use_rslora", "use_dora", "gradient_checkpointing", "packing", "trust_remote_code"}
+    | {"fp16", "bf16"}
+)
 _MODEL: Final = "trl 1.16.0 trainer/model_config.py"
 _TRAINER: Final = "transformers 5.23.0 training_args.py"
 _DEFAULTS: Final = {
@@ -105,7 +110,7 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
     """A recipe of a TRL file."""
     root = document.parts[part].node
-    fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=True)
+    fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
     older = root.get("torch_dtype")
     if older is not None and root.get("dtype") is None:
         fields["dtype"] = Field(older.value, "written", ("torch_dtype",))
@@ -168,7 +173,7 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  #
 
 
 def _codec(name: str) -> Codec:
-    return NUMBER if name in _NUMBERS else AS_WRITTEN
+    return NUMBER if name in _NUMBERS else BOOLEAN if name in _BOOLEANS else AS_WRITTEN
 
 
 DIALECT: Final = Dialect(
@@ -180,6 +185,5 @@ DIALECT: Final = Dialect(
     slots={name: Slot(name, (key,), _codec(name)) for name, key in _KEYS.items()},
     defaults=_DEFAULTS,
     parses_numbers=True,
-    checks_types=True,
     refusal="Unknown arguments from config file",
 )
