@@ -1,0 +1,20 @@
+"""How much GPU memory a LoRA run needs."""
+
+from lora_lint.memory.advice import SavedShare, State, rank_saving, saved_modules_share
+from lora_lint.memory.estimate import MemoryEstimate, estimate_memory, max_tokens_that_fit
+from lora_lint.memory.gpus import Gpu, parse_gpu
+from lora_lint.memory.profile import Profile, framework_profile
+
+__all__ = [
+    "Gpu",
+    "MemoryEstimate",
+    "Profile",
+    "SavedShare",
+    "State",
+    "estimate_memory",
+    "framework_profile",
+    "max_tokens_that_fit",
+    "parse_gpu",
+    "rank_saving",
+    "saved_modules_share",
+]

@@ -1,0 +1,449 @@
+"""How much GPU memory a LoRA run needs, part by part, with a band and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from lora_lint.facts import EXACT_VERSIONS
+from lora_lint.injection import inject
+from lora_lint.memory.activations import Stack, peaks, stack_of
+from lora_lint.memory.decoder import Decoder, read_decoder
+from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
+from lora_lint.memory.profile import PLAIN, Profile
+from lora_lint.memory.settings import Given, read_settings
+from lora_lint.memory.weights import Trained, optimizer_bytes, read_trained, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lora_lint.injection.result import Injection
+    from lora_lint.memory.activations import Peak
+    from lora_lint.memory.regime import Run
+    from lora_lint.models.module_tree import ModuleTree
+
+Verdict = Literal["fits", "risk", "oom", "unknown"]
+
+PARTS: Final = (
+    "weights",
+    "adapters",
+    "saved_modules",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "overhead",
+)
+# The band around the closed form: of families that were checked operation by operation, of others
+# of the same grammar. What is left are the allocator's gaps and kernels' workspaces; PEFT's own
+# measurements of Llama-3.2-3B lie within 3 % (tests/memory/test_published.py).
+TRACED_ERROR: Final = 0.05
+GRAMMAR_ERROR: Final = 0.10
+# What a process needs on the GPU beside its tensors: the CUDA context with its kernels. CUDA's
+# out-of-memory messages state it, as memory in use less what PyTorch holds: 0.11 GiB (RTX 4060),
+# 0.13 (T4), 0.22 (A10), 0.40 (A100), 0.41 and 0.51 (L40S), 0.44 to 0.49 (RTX 4090), 0.58 (RTX
+# 5090), 0.66 (H100 NVL); the issues are linked in data/gpus.json.
+CONTEXT_LOW: Final = int(0.1 * GIB)
+CONTEXT: Final = int(0.45 * GIB)
+CONTEXT_HIGH: Final = int(0.7 * GIB)
+# Longer than any batch that could fit; where the search for the longest begins.
+_LONGEST: Final = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """The memory of one GPU at the run's peak.
+
+    ``bytes`` are the parts alive at that moment and add up to ``peak``; a part that is not known is
+    None. ``low`` and ``high`` bound the peak; ``low`` is given wherever the weights are known, as a
+    bound that holds whatever the rest needs. ``site`` names the moment. ``assumed`` maps each
+    setting that was not given to what was taken for it. ``reason`` says why there is no peak, or no
+    verdict. ``parameters`` counts what is trained: adapters and saved modules. ``least_weights`` is
+    the least that the base weights can be, whichever way open settings turn out.
+    """
+
+    bytes: Mapping[str, int | None]
+    low: int | None
+    peak: int | None
+    high: int | None
+    site: str | None
+    verdict: Verdict
+    assumed: Mapping[str, object]
+    gpu: Gpu | None = None
+    reason: str | None = None
+    parameters: Mapping[str, int] | None = None
+    least_weights: int | None = None
+
+    @property
+    def weights_exceed(self) -> bool:
+        """Whether the weights alone are more than the nominal size of one GPU: no driver and no
+        setting of the batch helps. Offloading to the host is not looked at here.
+        """
+        if self.gpu is None or self.gpu.count > 1 or self.least_weights is None:
+            return False
+        return self.least_weights > self.gpu.nominal_bytes
+
+    @property
+    def tensors(self) -> int | None:
+        """The peak of what PyTorch allocates (``torch.cuda.max_memory_allocated``)."""
+        overhead = self.bytes["overhead"]
+        return None if self.peak is None or overhead is None else self.peak - overhead
+
+    def to_dict(self) -> dict[str, object]:
+        """The estimate as in the JSON of ``lora-lint show``."""
+        return {
+            "bytes": dict(self.bytes),
+            "low": self.low,
+            "peak": self.peak,
+            "high": self.high,
+            "site": self.site,
+            "verdict": self.verdict,
+            "assumed": dict(self.assumed),
+            "gpu": self.gpu.to_dict() if self.gpu else None,
+            "reason": self.reason,
+        }
+
+
+def estimate_memory(
+    tree: ModuleTree,
+    config: Mapping[str, Any],
+    *,
+    dtype: object = None,
+    quantization: object = None,
+    max_length: object = None,
+    per_device_train_batch_size: object = None,
+    double_quant: object = None,
+    gradient_checkpointing: object = None,
+    gradient_accumulation_steps: object = None,
+    optim: object = None,
+    attn_implementation: object = None,
+    packing: object = None,
+    profile: Profile = PLAIN,
+    gpu: Gpu | str | None = None,
+    injection: Injection | None = None,
+    peft: str = EXACT_VERSIONS[-1],
+) -> MemoryEstimate:
+    """The memory that training a LoRA config on the model of a tree needs.
+
+    ``config`` maps LoraConfig keywords; the other settings have transformers' names. A setting that
+    is None was not given, and its default is taken (``assumed`` says which); ``lora_lint.UNKNOWN``
+    stands for one that is given but not known, and both ways enter the band. Batches are taken as
+    ``per_device_train_batch_size`` sequences of ``max_length`` tokens, padding included: the
+    largest that the settings allow. ``profile`` holds what no setting says. ``gpu`` is a ``Gpu`` or
+    its name or size.
+
+    Activations are estimated for dense decoders (``decoder.read_decoder``); for others, and where
+    the length is not known, the parts that are certain are given and no peak.
+
+    Raises ``ValueError`` for an unknown GPU, ``TypeError`` if ``config`` is not a mapping.
+    """
+    card = parse_gpu(gpu) if isinstance(gpu, str) else gpu
+    if not tree.sized:
+        return _nothing(card, "the sizes of this model are not known")
+    if injection is None:
+        injection = inject(tree, config, peft=peft)
+    given = Given(
+        dtype=dtype,
+        quantization=quantization,
+        double_quant=double_quant,
+        max_length=max_length,
+        per_device_train_batch_size=per_device_train_batch_size,
+        gradient_checkpointing=gradient_checkpointing,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        optim=optim,
+        attn_implementation=attn_implementation,
+        packing=packing,
+    )
+    return _Estimator(tree, config, injection, given, profile, card).estimate()
+
+
+def max_tokens_that_fit(
+    tree: ModuleTree,
+    config: Mapping[str, Any],
+    *,
+    gpu: Gpu | str,
+    per_device_train_batch_size: int = 1,
+    certain: bool = True,
+    injection: Injection | None = None,
+    peft: str = EXACT_VERSIONS[-1],
+    profile: Profile = PLAIN,
+    **settings: object,
+) -> int | None:
+    """The longest sequence, in tokens, with which a batch of this size fits the GPU.
+
+    ``settings`` are those of ``estimate_memory``. ``certain`` asks that the whole band fits, else
+    that its low end does: beyond that the run fails for certain. 0 if not even one token fits; None
+    where activations are not estimated.
+    """
+    card = parse_gpu(gpu) if isinstance(gpu, str) else gpu
+    if not tree.sized:
+        return None
+    if injection is None:
+        injection = inject(tree, config, peft=peft)
+    given = Given(max_length=1, per_device_train_batch_size=per_device_train_batch_size, **settings)
+    estimator = _Estimator(tree, config, injection, given, profile, card)
+    if estimator.reason is not None:
+        return None
+
+    def fits(length: int) -> bool:
+        low, _, high = estimator.band(length)
+        return high <= card.least_bytes if certain else low <= card.usable_bytes
+
+    if not fits(1):
+        return 0
+    lower, upper = 1, _LONGEST
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        lower, upper = (middle, upper) if fits(middle) else (lower, middle)
+    return lower
+
+
+class _Total(NamedTuple):
+    """The peak of one run: its parts in bytes, and where it is."""
+
+    parts: dict[str, float]
+    site: str
+
+    @property
+    def bytes(self) -> float:
+        return sum(self.parts.values())
+
+
+def _nothing(gpu: Gpu | None, reason: str) -> MemoryEstimate:
+    return MemoryEstimate(
+        dict.fromkeys(PARTS), None, None, None, None, "unknown", {}, gpu, reason, None
+    )
+
+
+class _Model(NamedTuple):
+    """The model as it is trained; ``reason`` says why there is no stack to estimate."""
+
+    trained: Trained | None = None
+    decoder: Decoder | None = None
+    stack: Stack | None = None
+    head_rank: int = 0
+    reason: str | None = None
+
+
+def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injection) -> _Model:
+    if injection.undecided:
+        return _Model(reason=f"what is adapted is not known: {injection.undecided}")
+    if injection.error:
+        return _Model(reason=f"PEFT refuses this config ({injection.error.type})")
+    trained = read_trained(tree, injection)
+    decoder = read_decoder(tree)
+    if isinstance(decoder, str):
+        return _Model(trained, reason=decoder)
+    if config.get("layer_replication"):
+        return _Model(trained, reason="activations of replicated layers are not modelled")
+    found: list[list[tuple[str, int]]] = [[] for _ in decoder.layers]
+    head_rank, start = 0, len(decoder.prefix) + 1
+    for name, entry in injection.adapted.items():
+        if name.startswith(decoder.prefix):
+            index, _, inner = name[start:].partition(".")
+            found[int(index)].append((inner, entry.r))
+        elif name == decoder.head:
+            head_rank = entry.r
+    stack = stack_of(decoder, [tuple(layer) for layer in found])
+    return _Model(trained, decoder, stack, head_rank)
+
+
+class _Estimator:
+    """One estimate in the making: the model as it is trained, and the runs that settings allow."""
+
+    def __init__(
+        self,
+        tree: ModuleTree,
+        config: Mapping[str, Any],
+        injection: Injection,
+        given: Given,
+        profile: Profile,
+        gpu: Gpu | None,
+    ) -> None:
+        self.gpu = gpu
+        self.settings = read_settings(given, profile, tree, config, gpu.capability if gpu else None)
+        self.weights = read_weights(tree)
+        self.model = _read_model(tree, config, injection)
+        self.reason = self.model.reason or self.settings.reason
+        decoder = self.model.decoder
+        known = decoder is not None and decoder.traced and self.settings.usual
+        error = TRACED_ERROR if known else GRAMMAR_ERROR
+        self.error = error if profile.error is None else profile.error
+
+    def _static(self, run: Run) -> dict[str, float]:
+        parts = dict.fromkeys(PARTS, 0.0)
+        parts["weights"] = self.weights.size(
+            weight_bytes=run.weight_bytes,
+            plain_bytes=run.plain_bytes,
+            quantized=run.quantized,
+            double_quant=run.double_quant,
+        )
+        trained, kind = self.model.trained, self.settings.optimizer
+        if trained is not None:
+            adapter, saved = self._trained_bytes(run)
+            parts["adapters"] = adapter * (trained.adapters.parameters + trained.frozen)
+            parts["saved_modules"] = saved * trained.saved.parameters
+            parts["optimizer"] = optimizer_bytes(kind, trained.adapters, adapter)
+            parts["optimizer"] += optimizer_bytes(kind, trained.saved, saved)
+        return parts
+
+    def _trained_bytes(self, run: Run) -> tuple[int, int]:
+        """Bytes a parameter of adapters, which PEFT makes fp32, and of saved modules, which are
+        copies in the dtype of the module (peft 0.21.2 tuners_utils.py ``cast_adapter_dtype`` looks
+        at adapter layers only).
+        """
+        return run.adapter_bytes, run.plain_bytes
+
+    def _gradients(self, run: Run, alive: str) -> float:
+        """Gradients have their parameters' dtype."""
+        trained = self.model.trained
+        if trained is None or alive == "none":
+            return 0.0
+        adapter, saved = self._trained_bytes(run)
+        if alive == "head":
+            return saved * trained.head
+        late = trained.embeddings if alive == "layers" else 0
+        return adapter * trained.adapters.parameters + saved * (trained.saved.parameters - late)
+
+    def _total(
+        self,
+        run: Run,
+        static: Mapping[str, float],
+        moments: Sequence[Peak],
+        *,
+        accumulates: bool,
+        outputs_kept: bool,
+    ) -> _Total:
+        """The peak over all moments of a step. Accumulation keeps all gradients from the start."""
+        every = self._gradients(run, "all")
+        step = every * (1 + self.settings.optimizer.temporary)
+        best = _Total({**static, "gradients": every, "optimizer": step - every}, "optimizer step")
+        best.parts["optimizer"] += static["optimizer"]
+        most = step
+        for moment in moments:
+            gradients = every if accumulates else self._gradients(run, moment.gradients)
+            logits = moment.logits + (moment.outputs if outputs_kept else 0.0)
+            if moment.activations + logits + gradients > most:
+                most = moment.activations + logits + gradients
+                parts = {"activations": moment.activations, "logits": logits}
+                best = _Total({**static, **parts, "gradients": gradients}, moment.site)
+        return best
+
+    def band(self, length: int) -> tuple[float, _Total, float]:
+        """The low end, the likeliest total without overhead, and the high end, at a length.
+
+        The ends take each open setting both ways, then the closed form's error; the low end is at
+        least what is certain to be there.
+        """
+        trained, decoder, stack, head_rank, _ = self.model
+        if decoder is None or stack is None or trained is None:
+            raise ValueError(self.reason)
+        error, kept = self.error, self.settings.outputs_kept
+        totals, lows, highs = [], [], []
+        for run in self.settings.runs:
+            run = run if run.length == length else replace(run, length=length)
+            static = self._static(run)
+            moments = peaks(decoder, stack, run, head_rank=head_rank, head_trained=trained.head > 0)
+            dear = self._total(
+                run,
+                static,
+                moments,
+                accumulates=self.settings.accumulates is not False,
+                outputs_kept=kept is not False,
+            )
+            sure = {**static, "optimizer": 0.0} if self.settings.optimizer.paged else static
+            cheap = self._total(
+                run,
+                sure,
+                moments,
+                accumulates=self.settings.accumulates is True,
+                outputs_kept=kept is True,
+            )
+            totals.append(dear)
+            highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH)
+            lows.append(max(sum(sure.values()), cheap.bytes * (1 - error)) + CONTEXT_LOW)
+        return min(lows), totals[0], max(highs)
+
+    def _certain(self, static: Mapping[str, float]) -> float:
+        """Bytes that are there whatever the batch needs; paged states can move to the host."""
+        return sum(static.values()) - (
+            static["optimizer"] if self.settings.optimizer.paged else 0.0
+        )
+
+    def estimate(self) -> MemoryEstimate:
+        """The estimate of the settings."""
+        if self.reason is not None:
+            return self._without_peak()
+        low, likely, high = self.band(self.settings.runs[0].length)
+        parts = {name: round(likely.parts[name]) for name in PARTS}
+        parts["overhead"] = CONTEXT
+        verdict, reason = self._verdict(low, high)
+        return MemoryEstimate(
+            bytes=parts,
+            low=int(low),
+            peak=sum(parts.values()),
+            high=int(high),
+            site=likely.site,
+            verdict=verdict,
+            assumed=self.settings.assumed,
+            gpu=self.gpu,
+            reason=reason,
+            parameters=self._parameters(),
+            least_weights=self._least_weights(),
+        )
+
+    def _least_weights(self) -> int:
+        return min(round(self._static(run)["weights"]) for run in self.settings.runs)
+
+    def _without_peak(self) -> MemoryEstimate:
+        run = self.settings.runs[0]
+        known: dict[str, int | None] = dict.fromkeys(PARTS)
+        low = least = None
+        if self.settings.weighed:
+            static = self._static(run)
+            known |= {name: round(static[name]) for name in PARTS[:5]}
+            known["gradients"] = round(self._gradients(run, "all"))
+            if self.model.trained is None:
+                known |= dict.fromkeys(PARTS[1:5])
+            low = (
+                min(self._certain(self._static(each)) for each in self.settings.runs) + CONTEXT_LOW
+            )
+            least = self._least_weights()
+        known["overhead"] = CONTEXT
+        verdict, reason = self._verdict(low, None)
+        return MemoryEstimate(
+            bytes=known,
+            low=None if low is None else int(low),
+            peak=None,
+            high=None,
+            site=None,
+            verdict=verdict,
+            assumed=self.settings.assumed,
+            gpu=self.gpu,
+            reason=self.reason if reason is None else f"{self.reason}; {reason}",
+            parameters=self._parameters(),
+            least_weights=least,
+        )
+
+    def _parameters(self) -> dict[str, int] | None:
+        if self.model.trained is None:
+            return None
+        return {
+            "adapters": self.model.trained.adapters.parameters,
+            "saved_modules": self.model.trained.saved.parameters,
+        }
+
+    def _verdict(self, low: float | None, high: float | None) -> tuple[Verdict, str | None]:
+        """The verdict for each of the GPUs as if it held everything. What does not fit one of
+        several may still fit them together.
+        """
+        gpu = self.gpu
+        if gpu is None:
+            return "unknown", None
+        if low is not None and low > gpu.usable_bytes:
+            if gpu.count == 1:
+                return "oom", None
+            return "unknown", f"how {gpu.count} GPUs share the model is not known"
+        if high is None:
+            return "unknown", None
+        return ("fits" if high <= gpu.least_bytes else "risk"), None
