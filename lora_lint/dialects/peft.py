@@ -71,20 +71,27 @@ _MODEL_KEYS: Final = (
     ("model", "model_id"),
     ("model",),
 )
-# TrainingArguments that home-made files keep at their top level, under transformers' own names.
-_RUN_KEYS: Final = (
-    "learning_rate",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "optim",
-    "attn_implementation",
-    "packing",
-    "deepspeed",
-    "fsdp",
-    "device_map",
-    "trust_remote_code",
-)
+# What home-made files say of the run beside or above the section, under transformers' and TRL's own
+# names.
+_RUN_KEYS: Final = {
+    "learning_rate": "learning_rate",
+    "per_device_train_batch_size": "per_device_train_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "optim": "optim",
+    "attn_implementation": "attn_implementation",
+    "packing": "packing",
+    "deepspeed": "deepspeed",
+    "fsdp": "fsdp",
+    "device_map": "device_map",
+    "trust_remote_code": "trust_remote_code",
+    "dtype": "dtype",
+    "torch_dtype": "dtype",
+    "max_length": "max_length",
+    "max_seq_length": "max_length",
+    "fp16": "fp16",
+    "bf16": "bf16",
+}
 
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
@@ -189,11 +196,25 @@ def _surroundings(root: Node, path: KeyPath) -> dict[str, Field]:
             node = holder.at(keys)
             if "base_model" not in fields and node is not None and isinstance(node.value, str):
                 fields["base_model"] = read_node(node, path[:depth] + keys)
-        for name in _RUN_KEYS:
-            node = holder.get(name)
+        for key, name in _RUN_KEYS.items():
+            node = holder.get(key)
             if name not in fields and node is not None:
-                fields[name] = read_node(node, (*path[:depth], name), AS_WRITTEN)
+                fields[name] = read_node(node, (*path[:depth], key), AS_WRITTEN)
+        if "quantization" not in fields and (found := _quantization(holder, path[:depth])):
+            fields["quantization"] = found
     return fields
+
+
+def _quantization(holder: Node, path: KeyPath) -> Field | None:
+    """BitsAndBytesConfig's switches; its 4-bit type is fp4 unless told otherwise."""
+    for key, value in (("load_in_4bit", "fp4"), ("load_in_8bit", "int8")):
+        switch = holder.get(key)
+        if switch is not None and switch.value is True:
+            kind = holder.get("bnb_4bit_quant_type")
+            if key == "load_in_4bit" and kind is not None and isinstance(kind.value, str):
+                value = kind.value
+            return Field(value, "computed", (*path, key), "transformers BitsAndBytesConfig")
+    return None
 
 
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  # noqa: ARG001

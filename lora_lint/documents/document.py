@@ -85,8 +85,15 @@ class Document:
             column -= 1
         return line, column
 
+    def row(self, offset: int) -> int:
+        """The line of an offset, counted so that no two lines of the file share a number.
+
+        The same as the line of ``location``, except in notebooks, whose lines count by cell.
+        """
+        return self.location(offset)[0]
+
     def line_text(self, line: int) -> str:
-        """The text of a line (from 1), without its line end."""
+        """The text of a line by its ``row``, without its line end."""
         self.location(0)
         starts = self._starts or [0]
         start = starts[line - 1]
@@ -133,10 +140,32 @@ class Document:
         _require_editable(node)
         if isinstance(value, list | tuple) and node.kind == "sequence":
             return self.set_items(node, list(value))
+        if node.kind in ("mapping", "sequence") and self._has_comment(*node.span, node):
+            msg = "a comment stands inside the value"
+            raise NotEditable(msg)
         text = self.render(value, node)
+        if node.style == "block" and not self._text_before(node.span.start):
+            return self._replace_block(node, text)
         if node.span.start == node.span.end and not self._space_before(node.span.start):
             text = " " + text
         return [Edit(node.span.start, node.span.end, text)]
+
+    def _replace_block(self, node: Node, text: str) -> list[Edit]:
+        """Put a short value on the line of its key instead of the lines below it."""
+        before = [c for c in self.comments() if c.span.end <= node.span.start]
+        start = node.span.start
+        while start and self.text[start - 1].isspace():
+            start -= 1
+        while before and before[-1].span.end == start:
+            start = before.pop().span.start
+            while start and self.text[start - 1].isspace():
+                start -= 1
+        if start == 0 or self.text[start - 1] != ":":
+            msg = "the value does not stand under a key"
+            raise NotEditable(msg)
+        end = self._line_start(node.span.start)
+        end -= len(self.newline) if end > start else 0
+        return [Edit(start, start, " " + text), Edit(max(start, end), node.span.end, "")]
 
     def set_items(self, node: Node, values: list[object]) -> list[Edit]:
         """Edits after which the sequence holds these values, entry by entry."""
@@ -339,6 +368,10 @@ class Document:
         after = self.text[span.end : match.start() if match else len(self.text)]
         rest = after.lstrip(" \t").removeprefix(",").lstrip(" \t")
         return not before.strip(" \t") and (not rest or rest.startswith("#"))
+
+    def _text_before(self, offset: int) -> str:
+        """What stands on the line before an offset."""
+        return self.text[self._line_start(offset) : offset].strip(" " + BOM)
 
     def _has_comment(self, start: int, end: int, node: Node) -> bool:
         inside = [c for c in self.comments() if start <= c.span.start < end]

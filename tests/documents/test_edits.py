@@ -216,3 +216,23 @@ def test_an_inserted_key_is_all_that_is_new(
     near = sorted(content)[:1]
     after = apply_edits(text, document.insert_key(document.parts[0].node, key, value, near))
     assert pyyaml.safe_load(after) == {**content, key: value}
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("a:\n  - q\n  - v\nb: 1\n", "a: x\nb: 1\n"),
+        ("a:\n- q\n- v\nb: 1\n", "a: x\nb: 1\n"),
+        ("a:  # why\n  - q\n  - v  # last\nb: 1\n", "a: x  # why  # last\nb: 1\n"),
+        ("a:\n  # head\n  - q\nb: 1\n", "a: x\n  # head\nb: 1\n"),
+        ("a:\r\n  - q\r\n", "a: x\r\n"),
+        ("a:\n  b: 1", "a: x"),
+    ],
+)
+def test_a_block_becomes_a_value_on_the_line_of_its_key(text: str, after: str) -> None:
+    assert changed(text, "a", value="x") == after
+
+
+def test_a_block_with_comments_inside_is_not_replaced() -> None:
+    with pytest.raises(NotEditable, match="comment"):
+        changed("a:\n  - q  # query\n  - v\n", "a", value="x")
