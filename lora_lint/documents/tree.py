@@ -27,6 +27,8 @@ class Node:
     can. ``note`` says of an ``unknown`` node why it isn't static, and of a Python call what is
     called (``peft.LoraConfig``). ``origin``: the value stands there, follows from other values of
     the file, or is the default of something that a user may override.
+    ``home`` is the node of the value itself, where this one only stands for it (a Python name):
+    edits go there.
     """
 
     kind: Kind
@@ -38,6 +40,7 @@ class Node:
     locked: str | None = None
     note: str | None = None
     origin: Literal["written", "computed", "default"] = "written"
+    home: Node | None = None
 
     def entry(self, key: object) -> Entry | None:
         """The pair that counts for a key: the last written one, else the last merged one."""

@@ -1,0 +1,109 @@
+"""Walking the calls of a Python file or notebook: which model belongs to which config.
+
+For dialects. The tree itself is described in ``documents/python.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.diagnostics import KeyPath
+    from lora_lint.documents.document import Document
+    from lora_lint.documents.tree import Node
+
+# How many hands a model may go through (`model = prepare(model)`) before we stop following it.
+MAX_STEPS = 20
+
+
+class Site(NamedTuple):
+    """A call with its place in the document."""
+
+    part: int
+    path: KeyPath
+    call: Node
+
+    @property
+    def scope(self) -> KeyPath:
+        """The scope that the call stands in."""
+        return self.path[:-1]
+
+    @property
+    def name(self) -> str:
+        """The last name of what is called: ``LoraConfig``, ``from_pretrained``."""
+        return (self.call.note or "").rpartition(".")[2].lstrip("?")
+
+
+def sites(document: Document) -> Iterator[Site]:
+    """All calls of a document that matter, in the order in which they stand, scope by scope."""
+    for number, part in enumerate(document.parts):
+        yield from _below(number, (), part.node)
+
+
+def _below(part: int, path: KeyPath, scope: Node) -> Iterator[Site]:
+    for entry in scope.entries:
+        inner = (*path, str(entry.key))
+        if entry.node.style == "call":
+            yield Site(part, inner, entry.node)
+        else:
+            yield from _below(part, inner, entry.node)
+
+
+def is_from(call: Node, package: str) -> bool:
+    """Whether what is called comes from a package, as far as the file's imports say."""
+    return (call.note or "").startswith(f"{package}.")
+
+
+def argument(call: Node, position: int | None, name: str) -> tuple[str | int, Node] | None:
+    """An argument by its keyword, or by its position where the call passes it so: key and node."""
+    for key in (name, position):
+        node = call.get(key) if key is not None else None
+        if node is not None and key is not None:
+            return key, node
+    return None
+
+
+def is_open(call: Node) -> bool:
+    """Whether the call may have arguments that are not known, through ``*`` or ``**``."""
+    return any(
+        entry.key == "*" or (entry.key == "**" and entry.node.kind != "mapping")
+        for entry in call.entries
+    )
+
+
+def calls_behind(node: Node) -> list[Node]:
+    """The calls that a value is the result of: none, one, or those that branches leave open."""
+    if node.kind == "unknown":
+        return list(node.items)
+    if node.kind == "mapping" and node.style == "call":
+        return [node.home or node]
+    return []
+
+
+def uses(document: Document, call: Node) -> Iterator[tuple[Site, str | int]]:
+    """The calls that take the result of a call as an argument, each with the argument's key."""
+    for site in sites(document):
+        for entry in site.call.entries:
+            if isinstance(entry.key, str | int) and any(
+                c is call for c in calls_behind(entry.node)
+            ):
+                yield site, entry.key
+
+
+def model_calls(node: Node) -> list[Node]:
+    """The ``from_pretrained`` calls that a model comes from, through ``prepare_model_…`` and
+    ``get_peft_model``; none where that is not known.
+    """
+    found: dict[int, Node] = {}
+    open_ = [(call, 0) for call in calls_behind(node)]
+    while open_:
+        call, steps = open_.pop()
+        if (call.note or "").endswith((".from_pretrained", ".from_config")):
+            found[id(call)] = call
+        elif steps < MAX_STEPS:
+            inner = argument(call, 0, "model")
+            if inner is not None:
+                open_ += [(deeper, steps + 1) for deeper in calls_behind(inner[1])]
+    return list(found.values())
