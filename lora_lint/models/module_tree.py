@@ -174,10 +174,10 @@ class ModuleTree:
                 shared=data["shared"],
                 tied=read_ties(data["tied"]),
             )
+            _check(tree)
         except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as exc:
             msg = f"not a module tree: {type(exc).__name__}: {exc}"
             raise ValueError(msg) from exc
-        _check(tree)
         return tree
 
     def to_json(self) -> str:
@@ -220,7 +220,8 @@ _FACTS: Final[dict[str, tuple[type, ...]]] = {
 
 def _check(tree: ModuleTree) -> None:
     """Raise ``ValueError`` where a file holds another type than the class promises."""
-    text = (tree.cls, tree.dtype, tree.model_type or "", tree.transformers or "")
+    text = [tree.cls, tree.dtype]
+    text += [value for value in (tree.model_type, tree.transformers) if value is not None]
     if not all(isinstance(value, str) for value in text) or tree.grade not in GRADES:
         raise ValueError("not a module tree: its class, type, version, dtype or grade is odd")
     names = [*tree.shared, *tree.shared.values()]
