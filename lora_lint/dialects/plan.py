@@ -14,11 +14,12 @@ from lora_lint.diagnostics import (
     SetItem,
     Unset,
 )
+from lora_lint.dialects.base import AS_WRITTEN
 from lora_lint.documents.document import NotEditable
 
 if TYPE_CHECKING:
     from lora_lint.diagnostics import Change, Edit, KeyPath
-    from lora_lint.dialects.base import Dialect, Slot
+    from lora_lint.dialects.base import Codec, Dialect
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.recipe import Recipe
@@ -32,18 +33,23 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
     if isinstance(change, RenameKey | Replace | Remove | Rewrite):
         return plan_in_document(document, recipe.part, change)
     slot = dialect.slots.get(change.field)
-    path = recipe[change.field].path
-    if slot is None or (path is not None and path[len(recipe.path) :] != slot.path):
+    read_at = recipe[change.field].path
+    if slot is None and read_at is None:
         msg = f"{dialect.title} has no key of its own for {change.field}"
-        if path is None or slot is not None:
+        raise NotEditable(msg)
+    path = recipe.path + slot.path if slot is not None else read_at or ()
+    if read_at is not None and read_at != path:
+        if slot is not None and recipe[change.field].origin == "computed":
+            msg = f"{change.field} follows from {read_at[-1]}"
             raise NotEditable(msg)
-        slot = _slot_at(recipe, change.field, path)
-    node = document.node(recipe.part, recipe.path + slot.path)
+        path, slot = read_at, None  # the file has it elsewhere, such as above the LoRA section
+    codec = slot.codec if slot is not None else AS_WRITTEN
+    node = document.node(recipe.part, path)
     if isinstance(change, Unset):
-        return _remove(document, recipe.part, recipe.path + slot.path)
+        return _remove(document, recipe.part, path)
     if isinstance(change, Set):
-        return _set(document, dialect, recipe, slot, node, change.value)
-    return _set_entry(document, recipe, slot, node, change)
+        return _set(document, dialect, recipe, path, node, codec, change.value)
+    return _set_entry(document, recipe, node, codec, change)
 
 
 def plan_in_document(
@@ -67,16 +73,6 @@ def plan_in_document(
     return document.replace(entries[-1].node, change.value)
 
 
-def _slot_at(recipe: Recipe, field: str, path: KeyPath) -> Slot:
-    """A slot for a field that was read outside the dialect's own keys."""
-    from lora_lint.dialects.base import Slot
-
-    if path[: len(recipe.path)] != recipe.path:
-        msg = f"{field} stands outside the LoRA section"
-        raise NotEditable(msg)
-    return Slot(field, path[len(recipe.path) :])
-
-
 def _remove(document: Document, part: int, path: KeyPath) -> list[Edit]:
     holder = document.node(part, path[:-1])
     entry = document.entry(part, path)
@@ -90,30 +86,31 @@ def _set(
     document: Document,
     dialect: Dialect,
     recipe: Recipe,
-    slot: Slot,
+    path: KeyPath,
     node: Node | None,
+    codec: Codec,
     value: Any,
 ) -> list[Edit]:
-    encoded = slot.codec.encode(value)
     if node is not None:
-        return document.replace(node, encoded)
-    holder = document.node(recipe.part, (*recipe.path, *slot.path[:-1]))
+        packed = node.kind != "sequence" or not isinstance(value, list)
+        return document.replace(node, codec.encode(value) if packed else value)
+    holder = document.node(recipe.part, path[:-1])
     if holder is None or holder.kind != "mapping":
-        msg = f"there is no place for {'.'.join(map(str, slot.path))}"
+        msg = f"there is no place for {'.'.join(map(str, path))}"
         raise NotEditable(msg)
     near = [
         str(other.path[-1])
         for other in dialect.slots.values()
-        if other.path[:-1] == slot.path[:-1] and other.field in _NEIGHBOURS
+        if recipe.path + other.path[:-1] == path[:-1] and other.field in _NEIGHBOURS
     ]
-    return document.insert_key(holder, str(slot.path[-1]), encoded, near)
+    return document.insert_key(holder, str(path[-1]), codec.encode(value), near)
 
 
 def _set_entry(
     document: Document,
     recipe: Recipe,
-    slot: Slot,
     node: Node | None,
+    codec: Codec,
     change: SetItem | DropItem,
 ) -> list[Edit]:
     values = recipe.value(change.field)
@@ -127,7 +124,7 @@ def _set_entry(
         wished[change.item] = change.value
     else:
         del wished[change.item]
-    return document.replace(node, slot.codec.encode(wished))
+    return document.replace(node, codec.encode(wished) if node.kind != "sequence" else wished)
 
 
 # Fields near which a new LoRA key is put, so that it does not land at the end of a long file.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from lora_lint.injection import messages
 from lora_lint.facts import field_defaults, known_fields, task_types
+from lora_lint.injection import messages
 from lora_lint.injection.simulation import Raised, Undecided
 from lora_lint.recipe import UNKNOWN, holds_unknown
 

@@ -12,8 +12,8 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from lora_lint.injection import messages
 from lora_lint.facts import ALL_LINEAR
+from lora_lint.injection import messages
 from lora_lint.injection.matching import EXCLUDED, Matcher
 from lora_lint.injection.simulation import Raised
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from lora_lint.injection import experts, messages, saved
-from lora_lint.injection.config import construct, plain, without_unknowns
 from lora_lint.facts import (
     ALL_LINEAR,
     EMBEDDING_LAYER_NAMES,
@@ -20,6 +18,8 @@ from lora_lint.facts import (
     default_targets,
     expert_tables,
 )
+from lora_lint.injection import experts, messages, saved
+from lora_lint.injection.config import construct, plain, without_unknowns
 from lora_lint.injection.layers import Builder, LoraLayer
 from lora_lint.injection.matching import (
     EXCLUDED,

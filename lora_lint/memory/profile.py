@@ -31,8 +31,8 @@ class Profile:
 
 
 PLAIN = Profile()
-# transformers' Trainer: outputs are dropped before the backward (trainer.py ``training_step``), and a
-# fused loss may be switched on outside the LoRA settings.
+# transformers' Trainer: outputs are dropped before the backward (trainer.py ``training_step``),
+# and a fused loss may be switched on outside the LoRA settings.
 TRAINER = Profile(fused_loss=None, outputs_kept=False)
 _FRAMEWORKS = {
     # loaders/model.py ``_prepare_model_for_quantization``, but for FSDP and a few models
