@@ -1,0 +1,28 @@
+"""The rules' logic, one module per family."""
+
+from lora_lint.checks import (
+    config_files,
+    embeddings,
+    memory,
+    scaling,
+    target_modules,
+    training,
+    versions,
+)
+from lora_lint.checks.registry import CHECKS, Check
+from lora_lint.checks.subject import Context, DocumentSubject, RecipeSubject
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Context",
+    "DocumentSubject",
+    "RecipeSubject",
+    "config_files",
+    "embeddings",
+    "memory",
+    "scaling",
+    "target_modules",
+    "training",
+    "versions",
+]

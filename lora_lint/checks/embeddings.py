@@ -1,0 +1,114 @@
+"""EM: modules that are trained in full, embeddings and heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_lint.checks import names
+from lora_lint.checks.registry import check
+from lora_lint.diagnostics import DropItem, Finding, Set, SetItem, Wish
+from lora_lint.facts import version_key
+from lora_lint.injection.matching import EntrySet
+from lora_lint.injection.messages import TIED_NOT_ENSURED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.checks.subject import RecipeSubject
+
+TYING_SINCE = "0.18.0"
+
+
+@check("EM801")
+def modules_to_save_is_string(subject: RecipeSubject) -> Iterator[Finding]:
+    """modules_to_save is a string, which PEFT reads letter by letter."""
+    value = subject.value("modules_to_save")
+    if not isinstance(value, str) or subject.dialect.checks_types:
+        return
+    letters = ", ".join(dict.fromkeys(value))
+    injection = subject.injection
+    label = f"unfreezes every module whose name ends in one of {letters}"
+    if injection.trainable and injection.total:
+        label += f": {injection.trainable:,} trainable of {injection.total:,}"
+    yield Finding(
+        f"modules_to_save must be a list; PEFT would read {value!r} letter by letter",
+        field="modules_to_save",
+        label=label,
+        help="silent in peft 0.16 to 0.21, a crash before",
+        wishes=(Wish(f"modules_to_save: [{value}]", (Set("modules_to_save", [value]),), "safe"),),
+    )
+
+
+@check("EM802")
+def modules_to_save_not_found(subject: RecipeSubject) -> Iterator[Finding]:
+    """An entry of modules_to_save matches nothing; PEFT says nothing."""
+    entries, tree = subject.value("modules_to_save"), subject.tree
+    injection = subject.injection
+    if not isinstance(entries, list) or injection.error or tree is None:
+        return
+    for index, entry in enumerate(entries):
+        if entry not in injection.unmatched["modules_to_save"]:
+            continue
+        near = names.nearest(str(entry), names.leaves(tree), cutoff=0.7)
+        head = tree.facts.get("output_embeddings")
+        wanted = near or (head.rpartition(".")[2] if head and "head" in str(entry) else None)
+        wish = (
+            Wish(f"replace `{entry}` by `{wanted}`", (SetItem("modules_to_save", index, wanted),))
+            if wanted and wanted not in entries
+            else Wish(f"drop `{entry}`", (DropItem("modules_to_save", index),))
+        )
+        yield Finding(
+            f"modules_to_save `{entry}` matches no module of {subject.model_name}; PEFT says "
+            "nothing and trains nothing there",
+            field="modules_to_save",
+            item=index,
+            severity="warning" if subject.assumption() else None,
+            label=f"did you mean `{wanted}`?" if wanted and wanted not in entries else None,
+            wishes=(wish,),
+        )
+
+
+@check("EM803")
+def saved_module_is_also_target(subject: RecipeSubject) -> Iterator[Finding]:
+    """A module is to be trained in full and by LoRA; the first wins."""
+    targets, saves = subject.kwargs.get("target_modules"), subject.value("modules_to_save")
+    if not isinstance(targets, list) or not isinstance(saves, list) or subject.tree is None:
+        return
+    saved = subject.injection.saved
+    for index, entry in enumerate(saves):
+        hit = next(
+            (
+                target
+                for target in targets
+                for name in saved
+                if EntrySet([target]).has(name) and EntrySet([entry]).has(name)
+            ),
+            None,
+        )
+        if hit is not None:
+            yield Finding(
+                f"`{entry}` is in modules_to_save and `{hit}` in target_modules: it is trained in "
+                "full, and gets no LoRA",
+                field="modules_to_save",
+                item=index,
+                help="silent in PEFT; keep it in one of the two",
+            )
+
+
+@check("EM804")
+def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
+    """Tied embeddings get separate copies or adapters, which drift apart."""
+    if not any(warning.message == TIED_NOT_ENSURED for warning in subject.injection.warnings):
+        return
+    if version_key(subject.peft) < version_key(TYING_SINCE):
+        return
+    in_saved = subject.value("modules_to_save")
+    field = "modules_to_save" if in_saved else "target_modules"
+    yield Finding(
+        f"input and output embeddings are tied in {subject.model_name}, and this adapter changes "
+        "them apart",
+        field=field,
+        label="merging or exporting the adapter keeps one of the two and loses the other",
+        help="PEFT only warns; ensure_weight_tying (peft>=0.18) keeps them one",
+        wishes=(Wish("ensure_weight_tying: true", (Set("ensure_weight_tying", True),)),),
+    )

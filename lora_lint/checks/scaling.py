@@ -1,0 +1,228 @@
+"""SC: rank, alpha, dropout, and the scale that follows from them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from lora_lint.checks.registry import check
+from lora_lint.diagnostics import Finding, Set, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.checks.subject import RecipeSubject
+
+# The bounds within which all of the frameworks' own example configs lie, with room to spare.
+LOW, HIGH = 0.25, 8.0
+
+
+class Scale(NamedTuple):
+    """An effective scale: of the whole adapter, or of the modules under one pattern key."""
+
+    r: int
+    alpha: float
+    rslora: bool
+    field: str = "lora_alpha"
+    key: str | None = None
+
+    @property
+    def value(self) -> float:
+        """alpha / r, or alpha / sqrt(r) with rsLoRA (peft tuners/lora/layer.py update_layer)."""
+        return self.alpha / (math.sqrt(self.r) if self.rslora else self.r)
+
+    @property
+    def formula(self) -> str:
+        """The division, written out."""
+        root = f"sqrt({self.r})" if self.rslora else f"{self.r}"
+        return f"{self.alpha:g} / {root}"
+
+    def alpha_for(self, scale: float) -> float:
+        """The lora_alpha that gives a scale, an integer where one comes within a hundredth."""
+        exact = scale * (math.sqrt(self.r) if self.rslora else self.r)
+        return round(exact) if abs(round(exact) / exact - 1) < 0.01 else round(exact, 2)
+
+
+def scales(subject: RecipeSubject) -> Iterator[Scale]:
+    """The effective scales a recipe states: the general one, then one per pattern key."""
+    r, alpha = subject.value("r"), subject.value("lora_alpha")
+    rslora = subject.value("use_rslora")
+    if not _is_rank(r) or not _is_number(alpha) or not isinstance(rslora, bool | None):
+        return
+    yield Scale(r, alpha, bool(rslora))
+    ranks, alphas = subject.value("rank_pattern") or {}, subject.value("alpha_pattern") or {}
+    if not isinstance(ranks, dict) or not isinstance(alphas, dict):
+        return
+    for key in dict.fromkeys([*ranks, *alphas]):
+        own_r, own_alpha = ranks.get(key, r), alphas.get(key, alpha)
+        if _is_rank(own_r) and _is_number(own_alpha):
+            field = "alpha_pattern" if key in alphas else "rank_pattern"
+            yield Scale(own_r, own_alpha, bool(rslora), field, key)
+
+
+def _is_rank(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _states_scale(subject: RecipeSubject) -> bool:
+    """Whether the file says anything about the scale itself, so that advice about it is welcome."""
+    fields = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+    return any(subject.recipe.written(name) for name in fields)
+
+
+def _wish(scale: Scale, target: float, why: str) -> tuple[Wish, ...]:
+    if scale.key is not None:
+        return ()
+    alpha = scale.alpha_for(target)
+    return (Wish(f"lora_alpha: {alpha:g} ({why})", (Set("lora_alpha", alpha),)),)
+
+
+@check("SC207")
+def extreme_scaling(subject: RecipeSubject) -> Iterator[Finding]:
+    """The effective scale lies outside what practice shows."""
+    for scale in scales(subject):
+        size = abs(scale.value)
+        if scale.alpha == 0 or LOW <= size <= HIGH or not _states_scale(subject):
+            continue
+        where = f" under {scale.key!r}" if scale.key else ""
+        yield Finding(
+            f"the effective scale{where} is {scale.formula} = {scale.value:.4g}; "
+            "common are 0.25 to 4",
+            field=scale.field,
+            key=scale.key,
+            severity="info" if subject.value("use_dora") else None,
+            label="the adapter's output is multiplied by this",
+            help="check lora_alpha and r for a slip; change them together with learning_rate",
+            wishes=_wish(scale, 2.0, "scale 2"),
+        )
+
+
+@check("SC208")
+def alpha_ratio(subject: RecipeSubject) -> Iterator[Finding]:
+    """The effective scale is not about 2."""
+    ratio = subject.setting("SC208", "ratio", 2.0)
+    tolerance = subject.setting("SC208", "tolerance", 0.25)
+    if subject.value("use_dora") or not _states_scale(subject):
+        return  # DoRA learns its own magnitude
+    for scale in scales(subject):
+        if scale.alpha <= 0 or abs(scale.value / ratio - 1) <= tolerance:
+            continue
+        wanted = scale.alpha_for(ratio)
+        where = f" under {scale.key!r}" if scale.key else ""
+        default = subject.recipe["lora_alpha"]
+        source = f" ({default.detail}'s default)" if default.origin == "default" else ""
+        yield Finding(
+            f"the effective scale{where} is {scale.formula} = {scale.value:.4g}, "
+            f"not about {ratio:g}{source}",
+            field=scale.field,
+            key=scale.key,
+            label=f"{wanted:g} would give {ratio:g}",
+            help="a common start, not a law: half of the official recipes use another scale",
+            wishes=_wish(scale, ratio, f"scale {ratio:g}"),
+        )
+
+
+@check("SC201")
+def alpha_is_zero(subject: RecipeSubject) -> Iterator[Finding]:
+    """lora_alpha is 0, so the adapter does nothing."""
+    if subject.value("lora_alpha") == 0 and subject.recipe.trains:
+        yield Finding(
+            "lora_alpha: 0 makes the scale 0: every gradient is 0 and nothing is trained",
+            field="lora_alpha",
+            label="usual is about 2 * r",
+            help="no PEFT release warns; the loss just stays where it is",
+        )
+
+
+@check("SC203")
+def non_positive_rank(subject: RecipeSubject) -> Iterator[Finding]:
+    """r is 0 or negative."""
+    r = subject.value("r")
+    if isinstance(r, int) and not isinstance(r, bool) and r <= 0:
+        yield Finding(
+            f"r must be a positive integer, not {r}",
+            field="r",
+            help='PEFT stops with "`r` should be a positive integer value"',
+        )
+    ranks = subject.value("rank_pattern")
+    for key, value in ranks.items() if isinstance(ranks, dict) else ():
+        if isinstance(value, int) and not isinstance(value, bool) and value <= 0:
+            yield Finding(
+                f"the rank under {key!r} must be a positive integer, not {value}",
+                field="rank_pattern",
+                key=key,
+            )
+
+
+@check("SC205")
+def dropout_is_one(subject: RecipeSubject) -> Iterator[Finding]:
+    """All of the adapter's input is dropped."""
+    dropout = subject.value("lora_dropout")
+    if _is_number(dropout) and dropout == 1:
+        yield Finding(
+            "lora_dropout: 1.0 removes the adapter's whole input: nothing is trained",
+            field="lora_dropout",
+            label="a share, usual are 0.0 to 0.1",
+            help="no PEFT release warns; the loss just stays where it is",
+        )
+
+
+@check("SC206")
+def dropout_out_of_range(subject: RecipeSubject) -> Iterator[Finding]:
+    """lora_dropout is no share."""
+    dropout = subject.value("lora_dropout")
+    if not _is_number(dropout) or 0 <= dropout <= 1:
+        return
+    if dropout > 1:
+        yield Finding(
+            f"lora_dropout is a share between 0 and 1, not {dropout:g}",
+            field="lora_dropout",
+            label=f"{dropout / 100:g}, if per cent was meant" if dropout <= 100 else None,
+            help='torch stops with "dropout probability has to be between 0 and 1"',
+        )
+    else:
+        yield Finding(
+            f"lora_dropout {dropout:g} is negative: PEFT then uses no dropout at all",
+            field="lora_dropout",
+            severity="warning",
+        )
+
+
+@check("SC209")
+def rslora_with_lora_alpha(subject: RecipeSubject) -> Iterator[Finding]:
+    """rsLoRA with an alpha that was chosen for plain LoRA."""
+    for scale in scales(subject):
+        if not scale.rslora or scale.value <= HIGH:
+            continue
+        plain = scale.alpha / scale.r
+        where = f" under {scale.key!r}" if scale.key else ""
+        yield Finding(
+            f"use_rslora turns lora_alpha {scale.alpha:g} and r {scale.r} into a scale of "
+            f"{scale.value:.4g}{where}; plain LoRA would give {plain:.4g}",
+            field=scale.field,
+            key=scale.key,
+            label=f"rsLoRA divides by sqrt(r): {scale.formula}",
+            wishes=_wish(scale, plain, f"the scale {plain:.4g} that plain LoRA has"),
+        )
+
+
+@check("SC210")
+def high_rank_low_scale(subject: RecipeSubject) -> Iterator[Finding]:
+    """A high rank whose scale stunts it."""
+    rate = subject.value("learning_rate")
+    if _is_number(rate) and rate >= 5e-4:
+        return  # a high learning rate makes up for the scale
+    for scale in scales(subject):
+        if scale.rslora or scale.key or scale.r < 64 or not 0 < scale.value <= LOW:
+            continue
+        yield Finding(
+            f"r {scale.r} with lora_alpha {scale.alpha:g} gives a scale of {scale.value:.4g}; "
+            "dividing by r stunts high ranks",
+            field=scale.field,
+            label=f"{scale.formula}",
+            help="QLoRA's own r=64, lora_alpha=16 is such a recipe; use_rslora divides by sqrt(r)",
+        )

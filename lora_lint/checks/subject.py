@@ -1,0 +1,255 @@
+"""What a check may look at; each part is computed when it is first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lora_lint.dialects import LoraKwargs, Undecided, dialect
+from lora_lint.environment import Environment
+from lora_lint.facts import newest_peft, transformers_facts, version_key
+from lora_lint.injection import Injection, inject
+from lora_lint.models.resolve import Resolution, Unresolved, resolve
+from lora_lint.recipe import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lora_lint.dialects import Dialect
+    from lora_lint.documents.document import Document
+    from lora_lint.memory import Gpu, MemoryEstimate
+    from lora_lint.models import ModuleTree
+    from lora_lint.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What holds for every file of a run.
+
+    ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
+    ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
+    where the caller has it.
+    """
+
+    environment: Environment = field(default_factory=Environment)
+    model: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resolution: Resolution | None = None
+
+
+# The fields that a memory estimate takes.
+MEMORY_FIELDS: Final = (
+    "dtype",
+    "quantization",
+    "double_quant",
+    "max_length",
+    "per_device_train_batch_size",
+    "gradient_checkpointing",
+    "gradient_accumulation_steps",
+    "optim",
+    "attn_implementation",
+    "packing",
+)
+
+
+class DocumentSubject:
+    """A file, for rules that need no recipe."""
+
+    def __init__(self, document: Document, recipes: list[Recipe], context: Context) -> None:
+        self.document = document
+        self.recipes = recipes
+        self.context = context
+
+
+class RecipeSubject:
+    """One LoRA run, with all that follows from it."""
+
+    def __init__(self, document: Document, recipe: Recipe, context: Context) -> None:
+        self.document = document
+        self.recipe = recipe
+        self.context = context
+
+    def value(self, name: str) -> Any:
+        """The value of a field; None where it is unset, ``UNKNOWN`` where it is not static."""
+        return self.recipe.value(name)
+
+    def setting(self, code: str, name: str, default: Any) -> Any:
+        """The user's setting of a rule, else the rule's own."""
+        return self.context.rules.get(code, {}).get(name, default)
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """The framework whose spelling the recipe is in."""
+        return dialect(self.recipe.dialect)
+
+    # Versions ----------------------------------------------------------------------------------
+
+    @property
+    def peft(self) -> str:
+        """The PEFT version that findings are decided for: the user's, else the newest known."""
+        known = self.context.environment.peft
+        return known.version if known else newest_peft()
+
+    @property
+    def transformers(self) -> str:
+        """The transformers version that findings are decided for."""
+        known = self.context.environment.transformers
+        version: str = known.version if known else transformers_facts()["version"]
+        return version
+
+    def assumption(self) -> str | None:
+        """The versions a finding rests on where the user's are not known, for its message."""
+        if self.context.environment.transformers is not None or not self.names_changed:
+            return None
+        return f"with transformers {version_key(self.transformers)[0]}"
+
+    @property
+    def names_changed(self) -> bool:
+        """Whether the model's module names differ between transformers 4 and 5."""
+        from lora_lint.models.resolve import renamed_since_4
+
+        return self.tree is not None and renamed_since_4(self.tree.model_type)
+
+    # The model -----------------------------------------------------------------------------------
+
+    @cached_property
+    def resolution(self) -> Resolution | Unresolved:
+        """Where the base model's module tree comes from, or why there is none."""
+        if self.context.resolution is not None:
+            return self.context.resolution
+        name = self.value("base_model")
+        if self.context.model is None and not isinstance(name, str):
+            reason = "the config does not name its base model; pass --model"
+            if self.recipe["base_model"].origin == "unknown":
+                reason = "the base model is not static; pass --model"
+            return Unresolved(reason)
+        task = self.value("task_type")
+        known = self.context.environment.transformers
+        return resolve(
+            name if isinstance(name, str) else "",
+            folder=Path(self.document.path).parent,
+            transformers=known.version if known else None,
+            task=task if isinstance(task, str) else None,
+            cls=self.recipe.model_class,
+            given=self.context.model,
+            aliases=self.context.aliases,
+        )
+
+    @cached_property
+    def tree(self) -> ModuleTree | None:
+        """The base model's module tree, None where it is not known."""
+        return self.resolution.tree if isinstance(self.resolution, Resolution) else None
+
+    @property
+    def model_name(self) -> str:
+        """The base model's name for people."""
+        if isinstance(self.resolution, Resolution):
+            return self.resolution.id
+        name = self.value("base_model")
+        return name if isinstance(name, str) else "the model"
+
+    # What the framework passes to PEFT, and what PEFT does ----------------------------------------
+
+    @cached_property
+    def lowered(self) -> LoraKwargs | Undecided:
+        """What LoraConfig receives."""
+        return self.dialect.lower(self.recipe, self.tree)
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """What LoraConfig receives; empty where that is undecided."""
+        return self.lowered.values if isinstance(self.lowered, LoraKwargs) else {}
+
+    @cached_property
+    def injection(self) -> Injection:
+        """What PEFT does with it; ``undecided`` says why that is not known."""
+        return self._inject(self.lowered)
+
+    def inject(self, changes: Mapping[str, Any]) -> Injection:
+        """What PEFT would do if some fields were written otherwise."""
+        fields = {name: Field(value, "written") for name, value in changes.items()}
+        changed = replace(self.recipe, fields={**self.recipe.fields, **fields})
+        return self._inject(self.dialect.lower(changed, self.tree))
+
+    def _inject(self, lowered: LoraKwargs | Undecided) -> Injection:
+        if isinstance(self.resolution, Unresolved):
+            return Injection(undecided=self.resolution.reason)
+        if isinstance(lowered, Undecided):
+            return Injection(undecided=lowered.reason)
+        tree = self.resolution.tree
+        if "clippable-linear" in lowered.patches and _has_class(tree, "Gemma4ClippableLinear"):
+            title = self.dialect.title
+            return Injection(undecided=f"{title} changes PEFT itself for this model")
+
+        def run(values: Mapping[str, Any]) -> Injection:
+            return inject(
+                tree,
+                values,
+                peft=self.peft,
+                transformers=self.transformers,
+                source=lowered.source,
+            )
+
+        result = run(lowered.values)
+        patched = "dropout-beside-experts" in lowered.patches
+        if patched and result.error and "lora_dropout" in result.error.message:
+            result = run({**lowered.values, "lora_dropout": 0.0})
+        return result
+
+    # Memory --------------------------------------------------------------------------------------
+
+    @cached_property
+    def gpu(self) -> Gpu | None:
+        """The user's GPU."""
+        from lora_lint.memory import parse_gpu
+
+        name = self.context.environment.gpu
+        return parse_gpu(name) if name else None
+
+    @cached_property
+    def memory(self) -> MemoryEstimate | None:
+        """What the run needs on the GPU; None where the model or the keywords are not known."""
+        return self.estimate()
+
+    def estimate(self, **changes: Any) -> MemoryEstimate | None:
+        """The memory estimate with some settings changed."""
+        if self.tree is None or not isinstance(self.lowered, LoraKwargs) or not self.recipe.adapter:
+            return None
+        from lora_lint.memory import estimate_memory, framework_profile
+
+        given = {name: self.value(name) for name in MEMORY_FIELDS} | changes
+        quantized = given["quantization"] not in (None, "none")
+        return estimate_memory(
+            self.tree,
+            self.kwargs,
+            **given,
+            profile=framework_profile(self.recipe.dialect, quantized=quantized),
+            gpu=self.gpu,
+            injection=self.injection,
+            peft=self.peft,
+        )
+
+    def unmet(self, needs: str) -> str | None:
+        """Why a rule that needs this can't be decided here, None if it can; ``""`` if it is moot.
+
+        ``config``: LoRA is on. ``lora-off``: it is not. ``model``: module names. ``injection``:
+        what PEFT does with them. ``versions``: the user's PEFT. ``gpu``: the user's GPU.
+        """
+        if needs in ("config", "lora-off") and self.recipe.adapter == (needs == "lora-off"):
+            return ""
+        if needs == "model" and isinstance(self.resolution, Unresolved):
+            return self.resolution.reason
+        if needs == "injection" and self.injection.undecided and not self.injection.modules:
+            return self.injection.undecided
+        if needs == "versions" and self.context.environment.peft is None:
+            return "the PEFT version is not known; pass --peft-version"
+        if needs == "gpu" and self.context.environment.gpu is None:
+            return "the GPU is not known; pass --gpu"
+        return None
+
+
+def _has_class(tree: ModuleTree, name: str) -> bool:
+    return any(node.cls == name for _, node in tree.named_modules())

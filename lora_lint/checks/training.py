@@ -1,0 +1,110 @@
+"""TR: how LoRA and the training around it go together. SE: what the run lets in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_lint.checks.registry import check
+from lora_lint.diagnostics import Finding, Note, Set, Wish
+from lora_lint.facts import transformers_facts
+from lora_lint.injection.matching import EntrySet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.checks.subject import RecipeSubject
+
+# Heads that a classification model starts with untrained, by the end of the class's name.
+_HEADS = {
+    "ForSequenceClassification": ("SEQ_CLS", ("score", "classifier")),
+    "ForTokenClassification": ("TOKEN_CLS", ("score", "classifier")),
+    "ForQuestionAnswering": ("QUESTION_ANS", ("qa_outputs",)),
+}
+
+
+@check("TR601")
+def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
+    """Both mixed-precision modes are on."""
+    if subject.value("fp16") is True and subject.value("bf16") is True:
+        yield Finding(
+            "fp16 and bf16 are both true",
+            field="fp16",
+            notes=(Note("", "bf16"),),
+            help='transformers stops with "At most one of fp16 and bf16 can be True, but not both"',
+            wishes=(Wish("fp16: false (bf16 on Ampere GPUs and newer)", (Set("fp16", False),)),),
+        )
+
+
+@check("TR611")
+def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
+    """inference_mode freezes the adapter that is to be trained."""
+    if subject.value("inference_mode") is True and subject.recipe.trains:
+        yield Finding(
+            "inference_mode: true freezes every adapter: 0 trainable parameters",
+            field="inference_mode",
+            label="copied from a saved adapter_config.json?",
+            help="PEFT says nothing; the run stops at backward(), or trains nothing",
+            wishes=(Wish("inference_mode: false", (Set("inference_mode", False),), "safe"),),
+        )
+
+
+@check("TR614")
+def task_type_mismatch(subject: RecipeSubject) -> Iterator[Finding]:
+    """The task type does not fit the class of the model."""
+    tree, recipe = subject.tree, subject.recipe
+    if tree is None or recipe.model_class is None or not recipe.trains:
+        return
+    task = subject.value("task_type")
+    error = subject.injection.error
+    if error is not None and "prepare_inputs_for_generation" in error.message:
+        yield Finding(
+            f"task_type {task} needs a model that generates; {tree.cls} does not",
+            field="task_type",
+            help=f'PEFT stops with "{error.message}"',
+        )
+        return
+    for ending, (wanted, heads) in _HEADS.items():
+        if not tree.cls.endswith(ending) or task == wanted or error is not None:
+            continue
+        saved = subject.injection.saved
+        there = [head for head in heads if head in tree.root.children]
+        if there and not any(EntrySet([head]).has(name) for head in there for name in saved):
+            yield Finding(
+                f"without task_type {wanted} the new head `{there[0]}` of {tree.cls} stays random "
+                "and frozen, and is not saved",
+                field="task_type",
+                help="PEFT says nothing; only the adapters are trained",
+                wishes=(Wish(f"task_type: {wanted}", (Set("task_type", wanted),)),),
+            )
+
+
+@check("TR615")
+def lora_keys_without_adapter(subject: RecipeSubject) -> Iterator[Finding]:
+    """LoRA settings are written, but the switch that turns LoRA on is not."""
+    recipe = subject.recipe
+    if recipe.adapter:
+        return
+    written = next(
+        (n for n in ("r", "lora_alpha", "target_modules") if recipe.written(n)), "target_modules"
+    )
+    yield Finding(
+        f"LoRA settings are written, but `{recipe.switch}` does not turn LoRA on: this is a full "
+        "fine-tune",
+        field=written,
+        label="has no effect",
+        help=f"{subject.dialect.title} trains all parameters of the model",
+    )
+
+
+@check("SE701")
+def trust_remote_code_unneeded(subject: RecipeSubject) -> Iterator[Finding]:
+    """Code from the hub is allowed for a model that transformers has built in."""
+    if subject.value("trust_remote_code") is not True or subject.tree is None:
+        return
+    kind = subject.tree.model_type
+    if kind in transformers_facts()["model_types"]:
+        yield Finding(
+            f"{kind} is built into transformers; trust_remote_code: true only lets foreign code in",
+            field="trust_remote_code",
+            wishes=(Wish("trust_remote_code: false", (Set("trust_remote_code", False),), "safe"),),
+        )
