@@ -1,0 +1,536 @@
+"""Files to diagnostics. Knows the order of things, and no rule by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lora_lint import documents, suppressions
+from lora_lint.checks import CHECKS, Context, DocumentSubject, RecipeSubject
+from lora_lint.diagnostics import (
+    SEVERITIES,
+    Diagnostic,
+    DropItem,
+    Fix,
+    NotChecked,
+    Related,
+    Rewrite,
+    Set,
+    SetItem,
+    Span,
+    Unset,
+)
+from lora_lint.dialects import LoraKwargs, recipes
+from lora_lint.documents.document import NotEditable
+from lora_lint.fixes import apply_edits, compatible, edits_for
+from lora_lint.rulebook import matches, rules, superseded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lora_lint.checks import Check
+    from lora_lint.diagnostics import Change, Edit, Finding, KeyPath, Severity, Wish
+    from lora_lint.dialects import Dialect
+    from lora_lint.documents.document import Document
+    from lora_lint.recipe import Recipe
+    from lora_lint.rulebook import Rule
+    from lora_lint.settings import Settings
+
+Found = tuple["Rule", "Finding"]
+# Fixes are applied in rounds, since one may make another possible; more rounds would be a circle.
+MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What linting one file gave.
+
+    ``subjects`` are its recipes with all that was worked out about them; ``document`` is None for a
+    file that was dismissed.
+    """
+
+    path: str
+    document: Document | None = None
+    subjects: tuple[RecipeSubject, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A named path that could not be linted: missing, forbidden, too big."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run gave: the files, and the paths that could not be read."""
+
+    files: tuple[FileResult, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    settings: Settings | None = field(default=None, repr=False)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All diagnostics, by file and place."""
+        return tuple(d for file in self.files for d in file.diagnostics)
+
+    @property
+    def not_checked(self) -> tuple[NotChecked, ...]:
+        """What could not be decided, with the reasons."""
+        return tuple(n for file in self.files for n in file.not_checked)
+
+    @property
+    def recipes(self) -> tuple[RecipeSubject, ...]:
+        """The LoRA runs of all files."""
+        return tuple(subject for file in self.files for subject in file.subjects)
+
+
+class Linter:
+    """Lints files under one set of settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.context = Context(
+            environment=settings.environment,
+            model=settings.model,
+            aliases=settings.models,
+            rules=settings.rules,
+        )
+
+    def lint(self, path: str, text: str) -> FileResult:
+        """Lint a file's text."""
+        return self.result(documents.parse(path, text))
+
+    def result(self, document: Document) -> FileResult:
+        """Lint a document."""
+        first = self._pass(document)
+        diagnostics = tuple(
+            replace(located.diagnostic, fixes=tuple(self._fixes(document, first, located)))
+            for located in first.located
+        )
+        return FileResult(document.path, document, first.subjects, diagnostics, first.not_checked)
+
+    def fix(self, path: str, text: str, *, unsafe: bool) -> tuple[str, int]:
+        """A text with its fixes applied until nothing changes, and how many were applied."""
+        allowed = ("safe", "unsafe") if unsafe else ("safe",)
+        applied = 0
+        for _ in range(MAX_ROUNDS):
+            fixes = [
+                next(fix for fix in diagnostic.fixes if fix.applicability in allowed)
+                for diagnostic in self.lint(path, text).diagnostics
+                if any(fix.applicability in allowed for fix in diagnostic.fixes)
+            ]
+            chosen = compatible(fixes)
+            if not chosen:
+                break
+            text = apply_edits(text, (edit for fix in chosen for edit in fix.edits))
+            applied += len(chosen)
+        return text, applied
+
+    def _pass(self, document: Document) -> _Pass:
+        """One look at a document: everything but the fixes."""
+        selected = self._selected(document.path)
+        runs = recipes(document) if document.problem is None else []
+        subjects = tuple(RecipeSubject(document, run, self.context) for run in runs)
+        located: list[_Located] = []
+        not_checked: list[NotChecked] = []
+        whole = DocumentSubject(document, runs, self.context)
+        for check, rule in selected:
+            if check.scope == "document":
+                located += (self._locate(document, rule, f) for f in check.run(whole))
+        for index, subject in enumerate(subjects):
+            found, skipped = self._check(subject, selected)
+            not_checked += [
+                NotChecked(document.path, index, reason, tuple(codes))
+                for reason, codes in skipped.items()
+            ]
+            located += (self._locate(document, rule, f, subject, index) for rule, f in found)
+        kept = self._unsilenced(document, located, selected)
+        return _Pass(
+            document, subjects, tuple(sorted(kept, key=_reading_order)), tuple(not_checked)
+        )
+
+    def _unsilenced(
+        self, document: Document, located: list[_Located], selected: list[tuple[Check, Rule]]
+    ) -> Iterator[_Located]:
+        """What no comment silences, and what there is to say about the comments."""
+        comments = suppressions.find(document)
+        for entry in located:
+            if not suppressions.silenced(document, entry.diagnostic, comments):
+                yield entry
+        codes = frozenset(rule.code for _, rule in selected)
+        subject = suppressions.SuppressionSubject(document, comments, codes)
+        for check, rule in selected:
+            if check.scope == "suppressions":
+                yield from (self._locate(document, rule, f) for f in check.run(subject))
+
+    # Rules ---------------------------------------------------------------------------------------
+
+    def _selected(self, path: str) -> list[tuple[Check, Rule]]:
+        """The rules that are on for a file."""
+        ignored = list(self.settings.ignore)
+        for pattern, codes in self.settings.per_file_ignores.items():
+            if _path_matches(path, pattern):
+                ignored += codes
+        return [
+            (CHECKS[code], rule)
+            for code, rule in rules().items()
+            if any(matches(s, rule) for s in self.settings.select)
+            and not any(matches(s, rule) for s in ignored)
+        ]
+
+    def _check(
+        self, subject: RecipeSubject, selected: list[tuple[Check, Rule]]
+    ) -> tuple[list[Found], dict[str, list[str]]]:
+        """A recipe's findings, and the rules that could not be decided, by reason."""
+        found: list[Found] = []
+        skipped: dict[str, list[str]] = {}
+        for check, rule in selected:
+            if check.scope != "recipe":
+                continue
+            reason = next((r for n in rule.needs if (r := subject.unmet(n)) is not None), None)
+            if reason is not None:
+                if reason:
+                    skipped.setdefault(reason, []).append(rule.code)
+                continue
+            found += [(rule, finding) for finding in check.run(subject)]
+        return list(_without_superseded(found)), skipped
+
+    # Diagnostics ---------------------------------------------------------------------------------
+
+    def _locate(
+        self,
+        document: Document,
+        rule: Rule,
+        finding: Finding,
+        subject: RecipeSubject | None = None,
+        index: int | None = None,
+    ) -> _Located:
+        """A finding with its place in the text."""
+        recipe = subject.recipe if subject else None
+        place = Place(document, recipe)
+        part = recipe.part if recipe else finding.part
+        path, span = place.of(finding)
+        numbered = document.parts[part].index if part < len(document.parts) else None
+        diagnostic = Diagnostic(
+            code=rule.code,
+            name=rule.name,
+            severity=_settle(rule.severity, finding.severity),
+            message=finding.message,
+            path=document.path,
+            span=span,
+            document=numbered if document.document_parts else None,
+            cell=numbered if document.cell_parts else None,
+            recipe=index,
+            key_path=path,
+            label=finding.label,
+            help=finding.help,
+            related=tuple(
+                Related(note.message, document.path, place.of_note(note, part))
+                for note in finding.notes
+            ),
+        )
+        return _Located(diagnostic, finding, subject, part)
+
+    def _fixes(self, document: Document, before: _Pass, located: _Located) -> Iterator[Fix]:
+        """The finding's wishes as fixes: verified, or as advice where they can't be."""
+        subject = located.subject
+        recipe = subject.recipe if subject else None
+        dialect = subject.dialect if subject else None
+        for wish in located.finding.wishes:
+            try:
+                edits = edits_for(document, wish, recipe, dialect, located.part)
+            except NotEditable as exc:
+                yield Fix(f"{wish.title} (by hand: {exc})", "display")
+                continue
+            if wish.applicability != "display" and self._holds(before, located, wish, edits):
+                yield Fix(wish.title, wish.applicability, edits)
+            else:
+                yield Fix(wish.title, "display")
+
+    def _holds(self, before: _Pass, located: _Located, wish: Wish, edits: tuple[Edit, ...]) -> bool:
+        """Whether the edits do what was wished, and nothing else.
+
+        Read again, only the intended fields have changed, the rule speaks less, no error is new,
+        and PEFT accepts the config unless it did not before.
+        """
+        document = before.document
+        try:
+            text = apply_edits(document.text, edits)
+        except ValueError:
+            return False
+        after = self._pass(documents.parse(document.path, text))
+        if after.document.problem is not None or len(after.subjects) != len(before.subjects):
+            return False
+        code = located.diagnostic.code
+        if after.count(code) >= before.count(code) or after.errors() - before.errors():
+            return False
+        spelling = located.subject.dialect if located.subject else None
+        wished = {name for change in wish.changes for name in _touched(change, spelling)}
+        for old, new in zip(before.subjects, after.subjects, strict=True):
+            changed = _changed_fields(old.recipe, new.recipe)
+            if changed and located.subject not in (None, old):
+                return False
+            if located.subject is old and changed - wished - _FOLLOWERS:
+                return False
+            if _accepts(old) and not _accepts(new):
+                return False
+        return True
+
+
+class _Located(NamedTuple):
+    """A diagnostic without fixes, and what it was made of."""
+
+    diagnostic: Diagnostic
+    finding: Finding
+    subject: RecipeSubject | None
+    part: int
+
+
+class _Pass(NamedTuple):
+    """What one look at a document gave."""
+
+    document: Document
+    subjects: tuple[RecipeSubject, ...]
+    located: tuple[_Located, ...]
+    not_checked: tuple[NotChecked, ...]
+
+    def count(self, code: str) -> int:
+        """How often a rule speaks."""
+        return sum(located.diagnostic.code == code for located in self.located)
+
+    def errors(self) -> set[tuple[str, int | None, KeyPath]]:
+        """The errors, by rule and place."""
+        diagnostics = (located.diagnostic for located in self.located)
+        return {(d.code, d.recipe, d.key_path) for d in diagnostics if d.severity == "error"}
+
+
+def _reading_order(located: _Located) -> tuple[int, int, str]:
+    diagnostic = located.diagnostic
+    return diagnostic.span.start, SEVERITIES.index(diagnostic.severity), diagnostic.code
+
+
+def _without_superseded(found: list[Found]) -> Iterator[Found]:
+    """One cause, one finding: drop what another finding at the same field already explains."""
+    errors = {rule.code for rule, f in found if _settle(rule.severity, f.severity) == "error"}
+    for rule, finding in found:
+        if rule.fallback and errors - {rule.code}:
+            continue
+        if not any(
+            rule.code in superseded(other.code) and _same_place(finding, stronger)
+            for other, stronger in found
+        ):
+            yield rule, finding
+
+
+def _same_place(finding: Finding, stronger: Finding) -> bool:
+    if finding.field != stronger.field or finding.key != stronger.key:
+        return False
+    if finding.whole or finding.item is None or stronger.item is None or stronger.whole:
+        return True
+    return finding.item == stronger.item
+
+
+def _settle(rule: Severity, finding: Severity | None) -> Severity:
+    """A finding may be milder than its rule, never harsher."""
+    if finding is None:
+        return rule
+    return max(rule, finding, key=SEVERITIES.index)
+
+
+# Fields that a dialect works out from others, and that may follow a change of those.
+_FOLLOWERS = frozenset({"lora_alpha", "task_type"})
+
+
+def _changed_fields(old: Recipe, new: Recipe) -> set[str]:
+    names = {*old.fields, *new.fields}
+    return {name for name in names if repr(old.value(name)) != repr(new.value(name))}
+
+
+def _touched(change: Change, dialect: Dialect | None) -> set[str]:
+    """The fields that a change is about."""
+    if isinstance(change, Rewrite):
+        return set()
+    if isinstance(change, Set | SetItem | DropItem | Unset):
+        return {change.field}
+    keys = {change.path[-1], getattr(change, "name", None)}
+    slots = dialect.slots.values() if dialect is not None else ()
+    return {slot.field for slot in slots if slot.path[-1] in keys}
+
+
+def _accepts(subject: RecipeSubject) -> bool:
+    """Whether PEFT takes the config, as far as that is known."""
+    return isinstance(subject.lowered, LoraKwargs) and subject.injection.error is None
+
+
+class Place:
+    """Turns a finding's place - a field, a key path, a span - into a key path and a span."""
+
+    def __init__(self, document: Document, recipe: Recipe | None) -> None:
+        self.document = document
+        self.recipe = recipe
+
+    def of(self, finding: Finding) -> tuple[KeyPath, Span]:
+        """The key path and span of a finding."""
+        if finding.span is not None:
+            return finding.path or (), finding.span
+        if finding.path is not None:
+            return finding.path, self._path_span(finding.path, finding)
+        assert self.recipe is not None  # noqa: S101 - only recipes have fields
+        if finding.field is None:
+            return self.recipe.path, self.anchor()
+        return self._field(finding.field, finding.item, finding.key)
+
+    def of_note(self, note: Any, part: int) -> Span:
+        """The span of a note."""
+        if note.span is not None:
+            return Span(*note.span)
+        if note.path is not None:
+            entry = self.document.entry(part, note.path)
+            return entry.key_span if entry else Span(0, 0)
+        return self._field(note.field, note.item, None)[1]
+
+    def _path_span(self, path: KeyPath, finding: Finding) -> Span:
+        part = self.recipe.part if self.recipe else finding.part
+        entry = self.document.entry(part, path)
+        node = self.document.node(part, path)
+        if entry is not None and (finding.on_key or node is None):
+            return entry.key_span
+        return _first_line(self.document, node.span) if node else Span(0, 0)
+
+    def _field(self, name: str, item: int | None, key: str | None) -> tuple[KeyPath, Span]:
+        assert self.recipe is not None  # noqa: S101
+        path = self.recipe[name].path
+        node = self.document.node(self.recipe.part, path) if path is not None else None
+        if path is None or node is None:
+            return self.recipe.path, self.anchor()
+        if key is not None and node.kind == "mapping" and (entry := node.entry(key)):
+            return (*path, key), entry.key_span
+        if item is not None and node.kind == "sequence" and item < len(node.items):
+            return (*path, item), node.items[item].span
+        if item is not None and (spans := self._packed(name, node)) and item < len(spans):
+            return (*path, item), spans[item]
+        if node.span.start == node.span.end and (entry := self._entry(path)):
+            return path, entry.key_span
+        return path, _first_line(self.document, node.span)
+
+    def _entry(self, path: KeyPath) -> Any:
+        assert self.recipe is not None  # noqa: S101
+        return self.document.entry(self.recipe.part, path)
+
+    def _packed(self, name: str, node: Any) -> list[Span]:
+        from lora_lint.dialects import dialect
+
+        assert self.recipe is not None  # noqa: S101
+        slot = dialect(self.recipe.dialect).slots.get(name)
+        if slot is None or slot.codec.entries is None or node.kind != "scalar":
+            return []
+        return list(slot.codec.entries(node, self.document.text))
+
+    def anchor(self) -> Span:
+        """Where a recipe begins: its section's key, its call, or the first LoRA key it has."""
+        assert self.recipe is not None  # noqa: S101
+        entry = self._entry(self.recipe.path) if self.recipe.path else None
+        if entry is not None:
+            return Span(*entry.key_span)
+        paths = [field.path for field in self.recipe.fields.values() if field.path is not None]
+        spans = [entry.key_span for path in paths if (entry := self._entry(path)) is not None]
+        return Span(*min(spans)) if spans else Span(0, 0)
+
+
+def _first_line(document: Document, span: Span) -> Span:
+    """A span cut at the end of its first line, so that a long block is not underlined whole."""
+    for at in range(span.start, span.end):
+        if document.text[at] in "\r\n":
+            return Span(span.start, at)
+    return span
+
+
+def _path_matches(path: str, pattern: str) -> bool:
+    from fnmatch import fnmatch
+
+    name = Path(path)
+    return fnmatch(name.as_posix(), pattern) or fnmatch(name.name, pattern)
+
+
+# Reading files -----------------------------------------------------------------------------------
+
+
+def read(path: str) -> tuple[bytes | None, str | None]:
+    """A file's bytes, or why they can't be had."""
+    target = Path(path)
+    try:
+        if target.is_symlink() and not target.exists():
+            return None, f"it is a link to {target.readlink()}, which does not exist"
+        if not target.exists():
+            return None, "no such file"
+        if not target.is_file():
+            return None, "it is not a regular file"
+        size = target.stat().st_size
+        if size > documents.MAX_BYTES:
+            limit = documents.MAX_BYTES // 2**20
+            return None, f"it has {size / 2**20:.0f} MiB; files up to {limit} MiB are read"
+        return target.read_bytes(), None
+    except PermissionError:
+        return None, "permission denied"
+    except OSError as exc:
+        return None, exc.strerror or str(exc)
+
+
+def find_files(folder: str) -> Iterator[str]:
+    """The files of a folder that may hold a config, in order, without hidden and vendored
+    folders.
+    """
+    for entry in sorted(Path(folder).iterdir(), key=lambda p: p.name):
+        if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            yield from find_files(str(entry))
+        elif entry.suffix.lower() in documents.SUFFIXES and entry.is_file():
+            yield str(entry)
+
+
+_SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build"})
+
+
+def lint_bytes(linter: Linter, path: str, data: bytes, *, named: bool) -> FileResult:
+    """Lint a file's bytes; one that was only found and does not speak of LoRA is dismissed."""
+    if not named and not documents.speaks_of_lora(data):
+        return FileResult(path)
+    try:
+        text, _ = documents.decode(data)
+    except documents.NotText as exc:
+        return unreadable(linter, path, str(exc))
+    return linter.lint(path, text)
+
+
+def unreadable(linter: Linter, path: str, reason: str) -> FileResult:
+    """The result for a file whose bytes are no text."""
+    from lora_lint.documents.document import Document, Problem
+
+    document = Document(path, "")
+    document.problem = Problem(reason, Span(0, 0))
+    return linter.result(document)
+
+
+def lint_paths(linter: Linter, paths: Iterable[str], *, hook: bool = False) -> Report:
+    """Lint files and folders.
+
+    With ``hook`` named files count as found ones: a pre-commit hook passes every file of a type.
+    """
+    files: list[FileResult] = []
+    unread: list[Unread] = []
+    for path in dict.fromkeys(paths):
+        folder = Path(path).is_dir()
+        for name in find_files(path) if folder else (path,):
+            data, reason = read(name)
+            if data is None:
+                if not folder:
+                    unread.append(Unread(name, reason or "unreadable"))
+                continue
+            files.append(lint_bytes(linter, name, data, named=not folder and not hook))
+    return Report(tuple(files), tuple(unread), linter.settings)
