@@ -1,0 +1,255 @@
+"""The command line: arguments in, engine called, report chosen; no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lora_lint import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lora_lint.settings import Options
+
+FORMATS = ("text", "concise", "json", "github")
+EXIT_FOUND, EXIT_USAGE, EXIT_FAULT = 1, 2, 3
+
+
+class LintByDefault(click.Group):
+    """A group whose first argument may be a path: then it is ``lint``'s."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``lint`` before arguments that begin with neither a command nor a group option."""
+        own = ("--help", "-h", "--version", "-V")
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["lint", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=LintByDefault,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, "-V", "--version", prog_name="lora-lint")
+def main() -> None:
+    """Tell what a LoRA fine-tuning config will really do, before the run.
+
+    `lora-lint config.yaml` is short for `lora-lint lint config.yaml`.
+    """
+
+
+def _list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for item in value for part in item.split(",") if part.strip())
+
+
+def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what a config is judged against, and how the answer looks."""
+    options = (
+        click.option("--model", metavar="PATH|ID", help="The base model."),
+        click.option("--peft-version", metavar="VERSION", help="The PEFT you train with."),
+        click.option(
+            "--transformers-version", metavar="VERSION", help="The transformers you train with."
+        ),
+        click.option("--gpu", metavar="NAME|SIZE[:N]", help="Such as rtx4090, 24GB or h100:8."),
+        click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
+        click.option("--isolated", is_flag=True, help="Read no pyproject.toml."),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@judged_against
+@click.option("--select", multiple=True, callback=_list, metavar="CODES", help="Only these rules.")
+@click.option("--ignore", multiple=True, callback=_list, metavar="CODES", help="Not these rules.")
+@click.option("--fix", is_flag=True, help="Apply safe fixes.")
+@click.option("--unsafe-fixes", is_flag=True, help="With --fix or --diff: unsafe fixes too.")
+@click.option("--diff", is_flag=True, help="Show what the fixes would change; change nothing.")
+@click.option("--output-format", type=click.Choice(FORMATS), help="[default: text]")
+@click.option("--output-file", type=click.Path(dir_okay=False), help="Write the report there.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "info"]),
+    help="The mildest finding that fails the run.  [default: error]",
+)
+@click.option(
+    "--require",
+    multiple=True,
+    callback=_list,
+    metavar="model,versions",
+    help="Fail if these could not be determined.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option("--stdin-filename", metavar="NAME", help="The name of the file that - stands for.")
+@click.option("--statistics", is_flag=True, help="Count the findings by rule.")
+@click.option("--show-settings", is_flag=True, help="Print the settings and stop.")
+@click.option("--show-files", is_flag=True, help="Print the files that would be linted and stop.")
+@click.option("--quiet", "-q", is_flag=True, help="Print findings only.")
+@click.option("--verbose", "-v", is_flag=True, help="Print every info, whatever was named.")
+@click.option("--hook", is_flag=True, help="The files come from a hook; skip those without LoRA.")
+def lint(paths: tuple[str, ...], **given: Any) -> None:
+    """Lint files and folders; - is standard input.
+
+    Exit status: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or unreadable paths,
+    3 a fault in lora-lint.
+    """
+    from lora_lint import run
+
+    view = {name: given.pop(name) for name in _VIEW}
+    options = _options(given)
+    settings = _settle(options)
+    if view["show_settings"]:
+        _print(run.settings_text(settings), view["color"])
+        return
+    if view["show_files"]:
+        _print("\n".join(run.files(paths)), view["color"])
+        return
+    outcome = run.lint(paths, options, settings, view["stdin_filename"])
+    style = _style(view["color"], view["output_file"])
+    text = run.render(
+        outcome,
+        view["output_format"] or run.format_for_surroundings(),
+        style,
+        infos=view["verbose"] or len(outcome.report.files) == 1,
+        quiet=view["quiet"],
+        statistics=view["statistics"],
+    )
+    if view["output_file"]:
+        from pathlib import Path
+
+        Path(view["output_file"]).write_text(text + "\n", encoding="utf-8")
+    elif text:
+        _print(text, view["color"])
+    sys.exit(run.exit_code(outcome, options))
+
+
+_VIEW = (
+    "color",
+    "output_format",
+    "output_file",
+    "stdin_filename",
+    "statistics",
+    "show_settings",
+    "show_files",
+    "quiet",
+    "verbose",
+)
+
+
+@main.command()
+@click.argument("path")
+@judged_against
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+def show(path: str, color: str, output_format: str, **given: Any) -> None:
+    """Show what is written, what LoraConfig receives and what PEFT makes of it."""
+    from lora_lint import run
+
+    options = _options(given)
+    report = run.lint((path,), options, _settle(options), None).report
+    if report.unread:
+        raise click.ClickException(f"{path}: {report.unread[0].reason}")
+    if output_format == "json":
+        from lora_lint.reports import show_json
+
+        _print(show_json.render(report), color)
+        return
+    from lora_lint.reports import show_text
+
+    _print("\n".join(show_text.render(report, _style(color, None))), color)
+
+
+@main.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Explain a rule: what, why, an example, the fix, and how it is proven."""
+    from lora_lint.checks.names import nearest
+    from lora_lint.rulebook import rule_text, rules
+
+    wanted = next(
+        (r.code for r in rules().values() if code.upper() == r.code or code == r.name), None
+    )
+    if wanted is None:
+        near = nearest(code.upper(), rules())
+        hint = f"; did you mean {near}?" if near else "; `lora-lint rules` lists them"
+        raise click.UsageError(f"no rule is called {code!r}{hint}")
+    click.echo(rule_text(wanted), nl=False)
+
+
+@main.command()
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+def rules(output_format: str) -> None:
+    """List the rules."""
+    from lora_lint import rulebook
+
+    listed = rulebook.rules().values()
+    if output_format == "json":
+        import json
+
+        click.echo(json.dumps([rule._asdict() for rule in listed], indent=2))
+        return
+    width = max(len(rule.name) for rule in listed)
+    for rule in listed:
+        click.echo(f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}")
+
+
+def _options(given: dict[str, Any]) -> Options:
+    from lora_lint.settings import Options
+
+    return Options(**given)
+
+
+def _settle(options: Options) -> Any:
+    from lora_lint.settings import SettingsError, settle
+
+    try:
+        return settle(options)
+    except SettingsError as exc:
+        raise click.UsageError(str(exc)) from None
+
+
+def _style(color: str, output_file: str | None) -> Any:
+    from lora_lint.reports.text import plain
+
+    return click.style if output_file is None and wants_colour(color) else plain
+
+
+def _print(text: str, color: str) -> None:
+    click.echo(text, color=wants_colour(color))
+
+
+def wants_colour(color: str) -> bool:
+    """Whether to colour: on a terminal, unless the user, NO_COLOR or FORCE_COLOR say otherwise."""
+    if color != "auto":
+        return color == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
+def console() -> None:
+    """The installed command: a fault in lora-lint is reported as one, with exit status 3."""
+    try:
+        main(standalone_mode=True)
+    except Exception as exc:
+        if os.environ.get("LORA_LINT_DEBUG"):
+            raise
+        click.echo(
+            f"lora-lint {__version__} failed: {type(exc).__name__}: {exc}\n"
+            "This is a fault in lora-lint. Set LORA_LINT_DEBUG=1 for the traceback, and report it "
+            "with the file, please.",
+            err=True,
+        )
+        sys.exit(EXIT_FAULT)

@@ -1,0 +1,57 @@
+"""Annotations for GitHub Actions (workflow commands), and the summary as plain text.
+
+Source of the format: GitHub's documentation of workflow commands; ``%``, line ends, and in
+properties ``:`` and ``,`` are escaped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_lint.reports.text import summary_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.diagnostics import Diagnostic
+    from lora_lint.documents.document import Document
+    from lora_lint.engine import Report
+
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def render(report: Report) -> Iterator[str]:
+    """One workflow command per finding."""
+    for file in report.files:
+        for diagnostic in file.diagnostics:
+            if file.document is not None:
+                yield _annotation(diagnostic, file.document)
+    for unread in report.unread:
+        yield f"::error file={_property(unread.path)}::not linted: {_text(unread.reason)}"
+    yield summary_line(report)
+
+
+def _annotation(diagnostic: Diagnostic, document: Document) -> str:
+    line, column = document.location(diagnostic.span.start)
+    end_line, end_column = document.location(diagnostic.span.end)
+    places = {
+        "file": diagnostic.path,
+        "line": str(line),
+        "endLine": str(end_line),
+        "title": f"{diagnostic.code} {diagnostic.name}",
+    }
+    if line == end_line:  # GitHub takes columns only within one line
+        places |= {"col": str(column), "endColumn": str(end_column)}
+    listed = ",".join(f"{name}={_property(value)}" for name, value in places.items())
+    said = [diagnostic.message, diagnostic.label, diagnostic.help]
+    said += [f"fix ({fix.applicability}): {fix.title}" for fix in diagnostic.fixes]
+    message = "\n".join(part for part in said if part)
+    return f"::{_COMMANDS[diagnostic.severity]} {listed}::{_text(message)}"
+
+
+def _text(value: str) -> str:
+    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(value: str) -> str:
+    return _text(value).replace(":", "%3A").replace(",", "%2C")

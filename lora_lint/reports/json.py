@@ -1,0 +1,117 @@
+"""The report for machines; the format is versioned and documented in docs/json.md."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lora_lint.reports.summary import Summary
+
+if TYPE_CHECKING:
+    from lora_lint.checks import RecipeSubject
+    from lora_lint.diagnostics import Diagnostic, Fix, Span
+    from lora_lint.documents.document import Document
+    from lora_lint.engine import FileResult, Report
+
+FORMAT_VERSION = 1
+
+
+def render(report: Report) -> str:
+    """The report as JSON text."""
+    return json.dumps(as_dict(report), indent=2, ensure_ascii=False, default=str)
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report as plain values."""
+    summary = Summary.of(report)
+    return {
+        "version": FORMAT_VERSION,
+        "diagnostics": [
+            _diagnostic(d, file.document)
+            for file in report.files
+            if file.document is not None
+            for d in file.diagnostics
+        ],
+        "not_checked": [
+            {"path": n.path, "recipe": n.recipe, "reason": n.reason, "codes": list(n.codes)}
+            for n in report.not_checked
+        ],
+        "recipes": [r for file in report.files for r in _recipes(file)],
+        "summary": {
+            "files": summary.files,
+            "recipes": summary.recipes,
+            "errors": summary.errors,
+            "warnings": summary.warnings,
+            "infos": summary.infos,
+            "fixable": summary.fixable,
+        },
+    }
+
+
+def _diagnostic(diagnostic: Diagnostic, document: Document) -> dict[str, Any]:
+    return {
+        "code": diagnostic.code,
+        "name": diagnostic.name,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "path": diagnostic.path,
+        "document": diagnostic.document,
+        "cell": diagnostic.cell,
+        "recipe": diagnostic.recipe,
+        "key_path": list(diagnostic.key_path),
+        "span": span(diagnostic.span, document),
+        "related": [
+            {"message": r.message, "path": r.path, "span": span(r.span, document)}
+            for r in diagnostic.related
+        ],
+        "help": diagnostic.help,
+        "url": diagnostic.url,
+        "fixes": [_fix(fix) for fix in diagnostic.fixes],
+    }
+
+
+def span(place: Span, document: Document) -> dict[str, Any]:
+    """A span with lines and columns from 1 and offsets from 0, in characters."""
+    return {name: _point(document, at) for name, at in (("start", place.start), ("end", place.end))}
+
+
+def _point(document: Document, offset: int) -> dict[str, int]:
+    line, column = document.location(offset)
+    return {"line": line, "column": column, "offset": offset}
+
+
+def _fix(fix: Fix) -> dict[str, Any]:
+    return {
+        "title": fix.title,
+        "applicability": fix.applicability,
+        "edits": [{"start": e.start, "end": e.end, "text": e.text} for e in fix.edits],
+    }
+
+
+def _recipes(file: FileResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": file.path,
+            "recipe": index,
+            "dialect": subject.recipe.dialect,
+            "environment": environment(subject),
+        }
+        for index, subject in enumerate(file.subjects)
+    ]
+
+
+def environment(subject: RecipeSubject) -> dict[str, Any]:
+    """The versions a recipe was decided for, and where they come from."""
+    known = subject.context.environment
+    assumed = "not known: the newest is assumed"
+    return {
+        "peft": {
+            "version": subject.peft,
+            "source": known.peft.source if known.peft else assumed,
+        },
+        "transformers": {
+            "version": subject.transformers,
+            "source": known.transformers.source if known.transformers else assumed,
+        },
+        "gpu": subject.gpu.to_dict() if subject.gpu else None,
+    }

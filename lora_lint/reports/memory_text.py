@@ -1,0 +1,61 @@
+"""The memory estimate for people: its parts as bars, and the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_lint.reports.text import Style, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.memory import MemoryEstimate
+
+WIDTH = 40
+_VERDICTS = {
+    "fits": ("fits", "green"),
+    "risk": ("may not fit", "yellow"),
+    "oom": ("does not fit", "red"),
+    "unknown": ("not decided", "yellow"),
+}
+
+
+def gib(size: float) -> str:
+    """Bytes as GiB, with as many digits as people compare."""
+    return f"{size / 2**30:.2f} GiB"
+
+
+def summary(memory: MemoryEstimate, style: Style = plain) -> str | None:
+    """The peak and the verdict in a few words; None where there is no peak."""
+    if memory.peak is None or memory.low is None or memory.high is None:
+        return None
+    text = f"about {gib(memory.peak)} ({memory.low / 2**30:.1f} to {memory.high / 2**30:.1f})"
+    if memory.gpu is None:
+        return text
+    word, colour = _VERDICTS[memory.verdict]
+    return f"{text} of {gib(memory.gpu.usable_bytes)}: {style(word, fg=colour)}"
+
+
+def bars(memory: MemoryEstimate, style: Style = plain) -> Iterator[str]:
+    """The parts, the largest first, each drawn against the GPU or against the peak."""
+    known = {name: size for name, size in memory.bytes.items() if size}
+    if not known:
+        yield f"not estimated: {memory.reason}"
+        return
+    whole = memory.gpu.usable_bytes if memory.gpu else sum(known.values())
+    scale = WIDTH / max(whole, *known.values())
+    for name, size in sorted(known.items(), key=lambda part: -part[1]):
+        bar = "█" * max(1, round(size * scale))
+        yield f"{name.replace('_', ' '):<14} {gib(size):>10}  {bar}"
+    total = summary(memory, style)
+    if total is not None:
+        where = f" at the {memory.site}" if memory.site else ""
+        yield f"{'peak':<14} {total}{where}"
+    if memory.gpu is not None and total is None and memory.verdict == "oom":
+        verdict = style("does not fit", fg="red")
+        yield f"at least {gib(memory.low or 0)}: {verdict} {memory.gpu.name}"
+    if memory.reason is not None:
+        yield f"not estimated: {memory.reason}"
+    if memory.assumed:
+        listed = ", ".join(f"{name} {value}" for name, value in memory.assumed.items())
+        yield f"{'assumed':<14} {listed}"

@@ -1,0 +1,57 @@
+"""A plain run imports nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "jsonschema",
+    "numpy",
+    "tomllib",
+    "asyncio",
+    "yaml",
+)
+CONFIG = """\
+base_model: NousResearch/Llama-3.2-1B
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
+"""
+CODE = """
+import sys
+from lora_lint.cli import main
+sys.argv = ["lora-lint", sys.argv[1], "--isolated"]
+try:
+    main()
+except SystemExit:
+    pass
+print("LOADED", *sorted(sys.modules))
+"""
+
+
+def loaded(path: Path) -> set[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, check=True
+    )
+    line = next(line for line in result.stdout.splitlines() if line.startswith("LOADED"))
+    return {name.partition(".")[0] for name in line.split()[1:]}
+
+
+def test_a_plain_run_imports_nothing_heavy(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    modules = loaded(path)
+    assert "lora_lint" in modules
+    assert not modules & set(HEAVY) - {"yaml"}
+
+
+def test_json_needs_no_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "adapter_config.json"
+    path.write_text('{"peft_type": "LORA", "base_model_name_or_path": "gpt2", "r": 8}')
+    assert "yaml" not in loaded(path)
