@@ -148,6 +148,8 @@ class Linter:
                 NotChecked(document.path, index, reason, tuple(codes))
                 for reason, codes in skipped.items()
             ]
+            if (reason := subject.not_static()) is not None:
+                not_checked.append(NotChecked(document.path, index, reason, ()))
             located += (self._locate(document, rule, f, subject, index) for rule, f in found)
         kept = self._unsilenced(document, located, selected)
         return _Pass(
@@ -216,10 +218,16 @@ class Linter:
         part = recipe.part if recipe else finding.part
         path, span = place.of(finding)
         numbered = document.parts[part].index if part < len(document.parts) else None
+        severity, advice = _settle(rule.severity, finding.severity), finding.help
+        if subject is not None and severity == "error":
+            unsure = subject.unsure(finding.field, model=_rests_on_model(rule))
+            if unsure is not None:
+                severity = "warning"
+                advice = "; ".join(filter(None, (advice, f"if the run uses {unsure.detail}")))
         diagnostic = Diagnostic(
             code=rule.code,
             name=rule.name,
-            severity=_settle(rule.severity, finding.severity),
+            severity=severity,
             message=finding.message,
             path=document.path,
             span=span,
@@ -228,7 +236,7 @@ class Linter:
             recipe=index,
             key_path=path,
             label=finding.label,
-            help=finding.help,
+            help=advice,
             related=tuple(
                 Related(note.message, document.path, place.of_note(note, part))
                 for note in finding.notes
@@ -333,6 +341,10 @@ def _same_place(finding: Finding, stronger: Finding) -> bool:
     if finding.whole or finding.item is None or stronger.item is None or stronger.whole:
         return True
     return finding.item == stronger.item
+
+
+def _rests_on_model(rule: Rule) -> bool:
+    return bool({"model", "injection", "gpu"} & set(rule.needs))
 
 
 def _settle(rule: Severity, finding: Severity | None) -> Severity:

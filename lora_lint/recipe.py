@@ -68,13 +68,15 @@ class Field:
     ``written``: stands in the file, at ``path``. ``default``: the framework's own, ``detail`` names
     the source. ``computed``: follows from other written values, ``path`` names one of them.
     ``unset``: absent and without a default. ``unknown``: cannot be known statically, ``detail``
-    says why. ``value`` is None for the last two.
+    says why. ``value`` is None for the last two. ``sure`` is False where the run may have another
+    value: the default of a command-line option, the only model that a file loads.
     """
 
     value: object
     origin: Origin
     path: KeyPath | None = None
     detail: str | None = None
+    sure: bool = True
 
 
 UNSET: Final = Field(None, "unset")

@@ -358,7 +358,10 @@ def add_other_classes(entry: Entry, templates: dict[str, Architecture]) -> None:
 
 
 def deciding_fields(entry: Entry, pool: dict[str, list[Any]]) -> set[str]:
-    """The config fields of which another value gives other parameters, or no model at all."""
+    """The config fields of which another value gives other parameters.
+
+    A value that gives no model says nothing, unless every other value does so.
+    """
     values = config_of(entry.model_type, entry.values).to_dict()
     usual = _parameters(entry.cls, entry.model_type, values)
     fields = set()
@@ -371,7 +374,8 @@ def deciding_fields(entry: Entry, pool: dict[str, list[Any]]) -> set[str]:
             _parameters(entry.cls, entry.model_type, changed(values, path, other))
             for other in others
         ]
-        if others and any(result != usual for result in results):
+        built = [result for result in results if result is not None]
+        if others and (not built or any(result != usual for result in built)):
             fields.add(path)
     return fields
 

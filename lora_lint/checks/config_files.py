@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -280,6 +281,8 @@ def _as_number(value: Any, *, whole: bool) -> Any:
     elif isinstance(value, float):
         number = value
     else:
+        return None
+    if not math.isfinite(number):
         return None
     if number == int(number) and (whole or "." not in str(value)):
         return int(number)

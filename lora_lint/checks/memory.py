@@ -28,7 +28,7 @@ def gib(size: float) -> str:
 def _shared_out(subject: RecipeSubject) -> bool:
     """Whether the model may be spread over several devices, or kept elsewhere."""
     gpu = subject.gpu
-    spread = any(subject.value(name) for name in ("deepspeed", "fsdp"))
+    spread = any(subject.value(name) not in (None, False, "") for name in ("deepspeed", "fsdp"))
     return gpu is None or gpu.count > 1 or spread or isinstance(subject.value("device_map"), str)
 
 
@@ -50,12 +50,12 @@ def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
     stated = subject.recipe["dtype"].origin != "unset" and "dtype" not in memory.assumed
     held = subject.value("quantization")
     quantized = held if held not in (None, "none") else None
-    form = quantized or memory.assumed.get("dtype", subject.value("dtype"))
+    size = gib(memory.least_weights or 0)
+    size += f" in {quantized or subject.value('dtype')}" if stated or quantized else " at least"
     assumed = "" if stated else "; the file does not say in which dtype it is loaded"
     yield Finding(
-        f"the weights alone need {gib(memory.least_weights or 0)} in {form}, {gpu.name} has "
-        f"{gib(gpu.nominal_bytes)}{assumed}",
-        field=next((n for n in ("quantization", "dtype") if subject.recipe[n].path), "base_model"),
+        f"the weights alone need {size}, {gpu.name} has {gib(gpu.nominal_bytes)}{assumed}",
+        field=next((n for n in ("quantization", "dtype") if subject.states(n)), "base_model"),
         severity=None if stated else "warning",
         label="does not fit, whatever else is set",
         help=_smaller(subject, gpu),

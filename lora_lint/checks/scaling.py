@@ -50,7 +50,8 @@ def scales(subject: RecipeSubject) -> Iterator[Scale]:
     if not _is_rank(r) or not _is_number(alpha) or not isinstance(rslora, bool | None):
         return
     yield Scale(r, alpha, bool(rslora))
-    ranks, alphas = subject.value("rank_pattern") or {}, subject.value("alpha_pattern") or {}
+    patterns = [subject.value(name) for name in ("rank_pattern", "alpha_pattern")]
+    ranks, alphas = ({} if pattern is None else pattern for pattern in patterns)
     if not isinstance(ranks, dict) or not isinstance(alphas, dict):
         return
     for key in dict.fromkeys([*ranks, *alphas]):
@@ -66,6 +67,11 @@ def _is_rank(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _may_be_dora(subject: RecipeSubject) -> bool:
+    """Whether the adapter may be a DoRA, which learns its own magnitude."""
+    return subject.value("use_dora") not in (None, False)
 
 
 def _states_scale(subject: RecipeSubject) -> bool:
@@ -94,7 +100,7 @@ def extreme_scaling(subject: RecipeSubject) -> Iterator[Finding]:
             "common are 0.25 to 4",
             field=scale.field,
             key=scale.key,
-            severity="info" if subject.value("use_dora") else None,
+            severity="info" if _may_be_dora(subject) else None,
             label="the adapter's output is multiplied by this",
             help="check lora_alpha and r for a slip; change them together with learning_rate",
             wishes=_wish(scale, 2.0, "scale 2"),
@@ -106,8 +112,8 @@ def alpha_ratio(subject: RecipeSubject) -> Iterator[Finding]:
     """The effective scale is not about 2."""
     ratio = subject.setting("SC208", "ratio", 2.0)
     tolerance = subject.setting("SC208", "tolerance", 0.25)
-    if subject.value("use_dora") or not _states_scale(subject):
-        return  # DoRA learns its own magnitude
+    if _may_be_dora(subject) or not _states_scale(subject):
+        return
     for scale in scales(subject):
         if scale.alpha <= 0 or abs(scale.value / ratio - 1) <= tolerance:
             continue

@@ -76,6 +76,10 @@ class RecipeSubject:
         """The value of a field; None where it is unset, ``UNKNOWN`` where it is not static."""
         return self.recipe.value(name)
 
+    def states(self, name: str) -> bool:
+        """Whether the file itself states a field, in a way that is static."""
+        return self.recipe.written(name) and self.recipe[name].path is not None
+
     def setting(self, code: str, name: str, default: Any) -> Any:
         """The user's setting of a rule, else the rule's own."""
         return self.context.rules.get(code, {}).get(name, default)
@@ -84,6 +88,34 @@ class RecipeSubject:
     def dialect(self) -> Dialect:
         """The framework whose spelling the recipe is in."""
         return dialect(self.recipe.dialect)
+
+    def unsure(self, name: str | None, *, model: bool) -> Field | None:
+        """A field that a finding rests on and that the run may have otherwise, if there is one.
+
+        ``model``: the finding rests on the base model's modules, hence on all that selects them.
+        """
+        names = [name] if name else []
+        if model and self.context.model is None:
+            names += ["base_model"]
+        if model:
+            names += self.dialect.slots
+        fields = (self.recipe[name] for name in names)
+        return next((field for field in fields if not field.sure), None)
+
+    def not_static(self) -> str | None:
+        """The LoRA settings that can't be known without running the file, with the reasons."""
+        reasons: dict[str, list[str]] = {}
+        for name in ("base_model", *self.dialect.slots):
+            field = self.recipe[name]
+            if field.origin == "unknown":
+                reasons.setdefault(field.detail or "", []).append(name)
+        if not reasons:
+            return None
+        parts = (
+            f"{_listed(names)}{f' ({reason})' if reason else ''}"
+            for reason, names in reasons.items()
+        )
+        return f"not static: {'; '.join(parts)}"
 
     # Versions ----------------------------------------------------------------------------------
 
@@ -249,6 +281,10 @@ class RecipeSubject:
         if needs == "gpu" and self.context.environment.gpu is None:
             return "the GPU is not known; pass --gpu"
         return None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and others"
 
 
 def _has_class(tree: ModuleTree, name: str) -> bool:

@@ -16,6 +16,8 @@ __all__ = ["Dialect", "LoraKwargs", "Slot", "Undecided", "dialect", "recipes"]
 _BY_FORMAT = {
     "yaml": ("axolotl", "llama_factory", "trl", "peft"),
     "json": ("peft", "llama_factory", "trl"),
+    "python": ("peft_python",),
+    "notebook": ("peft_python",),
 }
 
 

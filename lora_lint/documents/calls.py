@@ -6,6 +6,7 @@ For dialects. The tree itself is described in ``documents/python.py``.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +37,40 @@ class Site(NamedTuple):
         return (self.call.note or "").rpartition(".")[2].lstrip("?")
 
 
-def sites(document: Document) -> Iterator[Site]:
+class _Index(NamedTuple):
+    """The calls of a document, their places, and where their results are used."""
+
+    sites: list[Site]
+    places: dict[int, KeyPath]
+    uses: dict[int, list[tuple[Site, str | int]]]
+
+
+_INDEXES: WeakKeyDictionary[Document, _Index] = WeakKeyDictionary()
+
+
+def _index(document: Document) -> _Index:
+    found = _INDEXES.get(document)
+    if found is None:
+        found = _INDEXES[document] = _Index([], {}, {})
+        for number, part in enumerate(document.parts):
+            found.sites.extend(_below(number, (), part.node))
+        for site in found.sites:
+            found.places.setdefault(id(site.call), site.path)
+            for entry in site.call.entries:
+                if isinstance(entry.key, str | int):
+                    for call in calls_behind(entry.node):
+                        found.uses.setdefault(id(call), []).append((site, entry.key))
+    return found
+
+
+def sites(document: Document) -> list[Site]:
     """All calls of a document that matter, in the order in which they stand, scope by scope."""
-    for number, part in enumerate(document.parts):
-        yield from _below(number, (), part.node)
+    return _index(document).sites
+
+
+def place(document: Document, call: Node) -> KeyPath:
+    """The key path of a call; empty where it is not one of the document's."""
+    return _index(document).places.get(id(call), ())
 
 
 def _below(part: int, path: KeyPath, scope: Node) -> Iterator[Site]:
@@ -82,14 +113,9 @@ def calls_behind(node: Node) -> list[Node]:
     return []
 
 
-def uses(document: Document, call: Node) -> Iterator[tuple[Site, str | int]]:
+def uses(document: Document, call: Node) -> list[tuple[Site, str | int]]:
     """The calls that take the result of a call as an argument, each with the argument's key."""
-    for site in sites(document):
-        for entry in site.call.entries:
-            if isinstance(entry.key, str | int) and any(
-                c is call for c in calls_behind(entry.node)
-            ):
-                yield site, entry.key
+    return _index(document).uses.get(id(call), [])
 
 
 def model_calls(node: Node) -> list[Node]:

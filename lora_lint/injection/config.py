@@ -46,6 +46,17 @@ UNPREDICTED: Final = (
     "use_bdlora",
     "velora_config",
 )
+# Fields that hold names, or numbers of layers.
+_NAMES: Final = frozenset(
+    {
+        "exclude_modules",
+        "layers_pattern",
+        "layers_to_transform",
+        "modules_to_save",
+        "target_modules",
+        "target_parameters",
+    }
+)
 _SUBCONFIGS: Final = ("eva_config", "corda_config", "lora_ga_config")
 
 
@@ -217,6 +228,24 @@ def _check_lora_bias(settings: LoraSettings) -> None:
     if settings.use_dora:
         text = "The argument lora_bias=True is not supported for DoRA, please pass use_dora=False"
         raise Raised("ValueError", text)
+
+
+def unpredicted_value(config: Mapping[str, Any]) -> str | None:
+    """Why a value is of no kind that a LoraConfig is ever given, None if all are: PEFT may raise
+    anything anywhere for it.
+    """
+    for name, value in config.items():
+        if name in _NAMES:
+            entries = value if isinstance(value, list) else [value]
+            odd = any(isinstance(entry, bool | float | list | dict) for entry in entries)
+            odd |= isinstance(value, int) and name != "layers_to_transform"
+        elif name in ("rank_pattern", "alpha_pattern"):
+            odd = isinstance(value, dict) and not all(isinstance(key, str) for key in value)
+        else:
+            odd = False
+        if odd:
+            return f"{name} has a value that no model's names can match"
+    return None
 
 
 def without_unknowns(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, bool]:

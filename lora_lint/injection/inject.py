@@ -19,7 +19,7 @@ from lora_lint.facts import (
     expert_tables,
 )
 from lora_lint.injection import experts, messages, saved
-from lora_lint.injection.config import construct, plain, without_unknowns
+from lora_lint.injection.config import construct, plain, unpredicted_value, without_unknowns
 from lora_lint.injection.layers import Builder, LoraLayer
 from lora_lint.injection.matching import (
     EXCLUDED,
@@ -76,8 +76,9 @@ def inject(
         return Injection(
             undecided=f"what peft {peft} does is not predicted by this release of lora-lint"
         )
-    if unknown and not only_figures:
-        return Injection(undecided=unknown)
+    odd = unpredicted_value(values)
+    if odd is not None or (unknown and not only_figures):
+        return Injection(undecided=odd or unknown)
     stage: Any = "config"
     run = None
     try:

@@ -84,7 +84,7 @@ class EntrySet:
 
     def __init__(self, value: Any) -> None:
         self.pattern = value if isinstance(value, str) else None
-        self.entries: list[Any] = [] if value is None or self.pattern is not None else list(value)
+        self.entries: list[Any] = list(value) if isinstance(value, list | tuple | set) else []
         self._suffixes = {f"{entry}" for entry in self.entries}
         self._names = {entry for entry in self.entries if isinstance(entry, str)}
 

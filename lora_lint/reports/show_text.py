@@ -57,6 +57,8 @@ def _fields(subject: RecipeSubject) -> Iterator[str]:
         if field.origin in ("written", "computed"):
             note = "" if field.origin == "written" else f"   ({field.detail or 'computed'})"
             yield f"{name:<28} {_value(field.value)}{note}"
+        elif not field.sure:
+            yield f"{name:<28} {_value(field.value)}   ({field.detail})"
         elif field.origin == "unknown":
             yield f"{name:<28} ?   (not static: {field.detail})"
     if not recipe.adapter:

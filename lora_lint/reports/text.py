@@ -190,7 +190,7 @@ def _not_checked(report: Report, style: Style) -> Iterator[str]:
         listed = (
             ", ".join(codes) if count <= 6 else f"{', '.join(list(codes)[:5])} and {count - 5} more"
         )
-        yield f"{style('not checked', bold=True)}: {listed}: {reason}"
+        yield f"{style('not checked', bold=True)}: {f'{listed}: ' if listed else ''}{reason}"
 
 
 def summary_line(report: Report, style: Style = plain, *, infos: bool = True) -> str:

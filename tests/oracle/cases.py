@@ -360,6 +360,7 @@ def target_parameters(draw: Draw, model: str) -> Config:
     config["target_modules"] = draw(
         st.one_of(
             st.just([]),
+            st.just(["q_proj"]),
             st.just([*experts, "q_proj"]),
             st.lists(st.sampled_from([*experts, "gate", "q_proj", "nope"]), min_size=1, max_size=4),
             st.just("all-linear"),
@@ -495,7 +496,14 @@ def initialisation(draw: Draw, model: str) -> Config:
 def replication(draw: Draw, model: str) -> Config:
     """layer_replication."""
     pair = st.tuples(st.integers(0, 2), st.integers(0, 3)).map(list)
-    value = draw(st.lists(pair, min_size=1, max_size=3))
+    valid = st.sampled_from([[0, 1], [0, 2], [1, 2]])
+    value = draw(
+        st.one_of(
+            st.lists(valid, min_size=1, max_size=3),
+            st.lists(valid, min_size=1, max_size=3),
+            st.lists(pair, min_size=1, max_size=3),
+        )
+    )
     names = names_of(model)
     listed = st.lists(st.sampled_from(names["good"]), min_size=1, max_size=3, unique=True)
     config: Config = {

@@ -70,6 +70,13 @@ def template(name: str) -> nn.Module:
     return model
 
 
+def only_a_real_device_tells(config: dict[str, Any]) -> bool:
+    """Whether a token index is outside of the vocabulary: the meta device looks nothing up."""
+    written = config.get("trainable_token_indices") or []
+    lists = written.values() if isinstance(written, dict) else [written]
+    return any(index >= 32_000 for indices in lists for index in indices)
+
+
 @functools.cache
 def tree_of(name: str) -> ModuleTree:
     """The tree that the package ships."""
