@@ -133,6 +133,8 @@ def lint(paths: tuple[str, ...], **given: Any) -> None:
         Path(view["output_file"]).write_text(text + "\n", encoding="utf-8")
     elif text:
         _print(text, view["color"])
+    for line in run.missing_facts(outcome.report, settings.require):
+        click.echo(line, err=True)
     sys.exit(run.exit_code(outcome, options))
 
 

@@ -510,14 +510,17 @@ _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "v
 
 
 def lint_bytes(linter: Linter, path: str, data: bytes, *, named: bool) -> FileResult:
-    """Lint a file's bytes; one that was only found and does not speak of LoRA is dismissed."""
+    """Lint a file's bytes; one that was only found and is not about LoRA is dismissed."""
     if not named and not documents.speaks_of_lora(data):
         return FileResult(path)
     try:
         text, _ = documents.decode(data)
     except documents.NotText as exc:
-        return unreadable(linter, path, str(exc))
-    return linter.lint(path, text)
+        return unreadable(linter, path, str(exc)) if named else FileResult(path)
+    document = documents.parse(path, text)
+    if not named and document.problem is not None and not documents.sets_lora_keys(text):
+        return FileResult(path)
+    return linter.result(document)
 
 
 def unreadable(linter: Linter, path: str, reason: str) -> FileResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,9 @@ def diff(path: str, before: str, after: str) -> str:
     """The change of a file as a unified diff."""
     import difflib
 
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True),
-        after.splitlines(keepends=True),
-        fromfile=path,
-        tofile=path,
-    )
+    # Not splitlines(): it would also split at form feeds and other separators.
+    old, new = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (before, after))
+    lines = difflib.unified_diff(old, new, fromfile=path, tofile=path)
     marked = (
         line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines
     )

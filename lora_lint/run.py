@@ -46,13 +46,19 @@ def lint(
     report = engine.lint_paths(linter, paths, hook=options.hook)
     if not (options.fix or options.diff):
         return Outcome(report)
-    results, changes, count = [], [], 0
+    results, changes, unwritten, count = [], [], [], 0
     for result in report.files:
-        after, applied, change = _fix_file(linter, result, options)
+        try:
+            after, applied, change = _fix_file(linter, result, options)
+        except OSError as exc:
+            reason = f"the fixes can't be written: {exc.strerror or exc}"
+            unwritten.append(engine.Unread(result.path, reason))
+            after, applied, change = result, 0, ""
         results.append(after)
         changes.append(change)
         count += applied
-    return Outcome(engine.Report(tuple(results), report.unread, settings), count, "".join(changes))
+    unread = (*report.unread, *unwritten)
+    return Outcome(engine.Report(tuple(results), unread, settings), count, "".join(changes))
 
 
 def _fix_file(linter: Linter, result: FileResult, options: Options) -> tuple[FileResult, int, str]:

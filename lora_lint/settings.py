@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from lora_lint.environment import Environment, Version
 from lora_lint.facts import DATA
@@ -67,6 +68,11 @@ class Settings:
     source: str | None = None
 
 
+# What --require can ask for.
+REQUIRABLE: Final = ("model", "versions")
+_VERSION: Final = re.compile(r"\d+(\.\d+)*")
+
+
 def settle(options: Options, folder: Path | None = None) -> Settings:
     """The settings that hold for a run; options win over pyproject.toml.
 
@@ -77,6 +83,9 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
     where = str(source) if source else ""
     for codes in (options.select, options.ignore, table.get("select", ()), table.get("ignore", ())):
         _check_codes(codes, where)
+    for need in options.require:
+        if need not in REQUIRABLE:
+            _refuse("", f"--require {need}: known are {', '.join(REQUIRABLE)}")
     return Settings(
         environment=Environment(
             _version(options.peft_version, "--peft-version", versions.get("peft"), where),
@@ -102,6 +111,8 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
 
 def _version(option: str | None, flag: str, setting: str | None, where: str) -> Version | None:
     if option:
+        if not _VERSION.match(option):
+            _refuse(flag, f"{option!r} is not a version like 0.17.1")
         return Version(option, flag)
     return Version(setting, where) if setting else None
 

@@ -22,6 +22,14 @@ SUFFIXES: Final = {
 _LORA_WORDS: Final = re.compile(rb"lora|peft|target_modules", re.IGNORECASE)
 
 
+# Keys that only a LoRA configuration sets, and the call in Python.
+_LORA_KEYS: Final = re.compile(
+    r"""^[\s\-{"']*(?:lora_\w+|target_modules|peft_type|peft_config|lora)["']?\s*:|\bLoraConfig\(""",
+    re.MULTILINE,
+)
+_TEMPLATE: Final = re.compile(r"^\s*\{\{|\{%", re.MULTILINE)
+
+
 class NotText(Exception):  # noqa: N818 - it is an answer
     """The bytes are not text in an encoding that the formats allow."""
 
@@ -29,6 +37,14 @@ class NotText(Exception):  # noqa: N818 - it is an answer
 def speaks_of_lora(data: bytes) -> bool:
     """Whether a file can hold a LoRA configuration at all; one scan of its bytes."""
     return _LORA_WORDS.search(data) is not None or data[:2] in (b"\xff\xfe", b"\xfe\xff")
+
+
+def sets_lora_keys(text: str) -> bool:
+    """Whether a text that does not parse is plainly meant as a LoRA configuration.
+
+    A template (``{{ ... }}``) is not: it is no YAML before it is filled in.
+    """
+    return _LORA_KEYS.search(text) is not None and _TEMPLATE.search(text) is None
 
 
 def decode(data: bytes) -> tuple[str, str]:

@@ -85,6 +85,10 @@ class Document:
             column -= 1
         return line, column
 
+    def location_in_file(self, offset: int) -> tuple[int, int]:
+        """Line and column in the file itself, which differ from ``location`` in notebooks."""
+        return Document.location(self, offset)
+
     def row(self, offset: int) -> int:
         """The line of an offset, counted so that no two lines of the file share a number.
 

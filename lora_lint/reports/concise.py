@@ -19,7 +19,7 @@ def render(report: Report, style: Style = plain, *, infos: bool = True) -> Itera
             if file.document is None or (diagnostic.severity == "info" and not infos):
                 continue
             line, column = file.document.location(diagnostic.span.start)
-            cell = f":cell {diagnostic.cell}" if diagnostic.cell is not None else ""
+            cell = f":cell {diagnostic.cell + 1}" if diagnostic.cell is not None else ""
             code = style(
                 f"{diagnostic.severity}[{diagnostic.code}]", fg=COLOURS[diagnostic.severity]
             )

@@ -32,8 +32,8 @@ def render(report: Report) -> Iterator[str]:
 
 
 def _annotation(diagnostic: Diagnostic, document: Document) -> str:
-    line, column = document.location(diagnostic.span.start)
-    end_line, end_column = document.location(diagnostic.span.end)
+    line, column = document.location_in_file(diagnostic.span.start)
+    end_line, end_column = document.location_in_file(diagnostic.span.end)
     places = {
         "file": diagnostic.path,
         "line": str(line),

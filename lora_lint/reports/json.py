@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from lora_lint.reports.summary import Summary
@@ -18,7 +19,22 @@ FORMAT_VERSION = 1
 
 def render(report: Report) -> str:
     """The report as JSON text."""
-    return json.dumps(as_dict(report), indent=2, ensure_ascii=False, default=str)
+    return dumps(as_dict(report))
+
+
+def dumps(data: object) -> str:
+    """JSON text; numbers that JSON does not have (``nan``, ``inf``) become strings."""
+    return json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value
 
 
 def as_dict(report: Report) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from lora_lint.dialects import Undecided
 from lora_lint.facts import known_fields, newest_peft
 from lora_lint.models.resolve import Resolution
 from lora_lint.recipe import RUN_FIELDS, UNKNOWN
-from lora_lint.reports.json import FORMAT_VERSION, environment, span
+from lora_lint.reports.json import FORMAT_VERSION, dumps, environment, span
 
 if TYPE_CHECKING:
     from lora_lint.checks import RecipeSubject
@@ -27,7 +26,7 @@ def render(report: Report) -> str:
         for index, subject in enumerate(file.subjects)
     ]
     data = {"version": FORMAT_VERSION, "recipes": recipes}
-    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    return dumps(data)
 
 
 def field_names() -> list[str]:

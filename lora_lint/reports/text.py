@@ -56,7 +56,7 @@ def render(
 def _diagnostic(diagnostic: Diagnostic, document: Document, style: Style) -> Iterator[str]:
     line, column = document.location(diagnostic.span.start)
     colour = COLOURS[diagnostic.severity]
-    cell = f":cell {diagnostic.cell}" if diagnostic.cell is not None else ""
+    cell = f":cell {diagnostic.cell + 1}" if diagnostic.cell is not None else ""
     place = style(f"{diagnostic.path}{cell}:{line}:{column}", bold=True)
     code = style(f"{diagnostic.severity}[{diagnostic.code}]", fg=colour, bold=True)
     yield f"{place} {code} {diagnostic.message}"

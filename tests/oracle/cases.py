@@ -558,6 +558,8 @@ MODELS_FOR = {
         "custom",
         "llama",
         "opt",
+        "mistralai/Mixtral-8x7B-v0.1",
+        "facebook/opt-125m",
     ),
     "layer_replication": (
         "llama",
@@ -573,6 +575,9 @@ MODELS_FOR = {
         "gpt2",
         "custom",
         "t5",
+        "meta-llama/Llama-2-7b-hf",
+        "HuggingFaceTB/SmolLM2-135M",
+        "gpt2",
     ),
     "trainable_token_indices": (
         "gpt2",

@@ -64,4 +64,6 @@ REGRESSIONS: list[tuple[str, dict[str, Any]]] = [
     ("mixtral", {}),
     # the letters of a string
     ("llama", {"target_modules": ["q_proj"], "modules_to_save": "lm_head"}),
+    # the first number of encoder.block.0.layer.1.… counts
+    ("t5", {"target_modules": ["q"], "layers_to_transform": [1]}),
 ]
