@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_lint.checks.subject import RecipeSubject
+    from lora_lint.recipe import Recipe
 
 # Heads that a classification model starts with untrained, by the end of the class's name.
 _HEADS = {
@@ -82,18 +83,26 @@ def task_type_mismatch(subject: RecipeSubject) -> Iterator[Finding]:
 def lora_keys_without_adapter(subject: RecipeSubject) -> Iterator[Finding]:
     """LoRA settings are written, but the switch that turns LoRA on is not."""
     recipe = subject.recipe
-    if recipe.adapter:
+    if recipe.adapter or recipe.switch is None:
         return
-    written = next(
-        (n for n in ("r", "lora_alpha", "target_modules") if recipe.written(n)), "target_modules"
-    )
+    fields = ("r", "lora_alpha", "target_modules", "lora_dropout", "modules_to_save")
+    written = next((n for n in fields if _is_set(recipe, n)), None)
+    if written is None:
+        return
+    off = subject.document.node(recipe.part, (*recipe.path, recipe.switch))
     yield Finding(
         f"LoRA settings are written, but `{recipe.switch}` does not turn LoRA on: this is a full "
         "fine-tune",
         field=written,
+        severity="warning" if off is not None else None,
         label="has no effect",
         help=f"{subject.dialect.title} trains all parameters of the model",
     )
+
+
+def _is_set(recipe: Recipe, name: str) -> bool:
+    """Whether the file gives a field a value that asks for something."""
+    return recipe.written(name) and recipe[name].value not in (None, False, 0, "", [])
 
 
 @check("SE701")

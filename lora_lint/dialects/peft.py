@@ -225,9 +225,23 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  #
         for name, v in lora_values(recipe, names).items()
         if recipe.written(name) or recipe[name].origin == "unknown"
     }
-    for key in recipe.stray:
-        values.setdefault(key.name, None)
+    if not recipe.trains:
+        values |= {key.name: None for key in recipe.stray}
+    elif (own := _own_key(recipe)) is not None:
+        return Undecided(f"`{own}` is no LoraConfig keyword, so a program reads this in its own way")
     return LoraKwargs(values, "kwargs" if recipe.trains else "adapter_config")
+
+
+def _own_key(recipe: Recipe) -> str | None:
+    """A key in the section beside LoraConfig's that is not one of them misspelt: it follows a schema
+    of its own, and what reaches LoraConfig is not known.
+    """
+    from difflib import get_close_matches
+
+    for key in recipe.stray if recipe.path else ():
+        if key.name not in _RUN_KEYS and not get_close_matches(key.name, key.known, 1, 0.75):
+            return key.name
+    return None
 
 
 DIALECT: Final = Dialect(

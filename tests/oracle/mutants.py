@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from lora_lint import facts
-from lora_lint.injection import inject as module
 from lora_lint.injection import layers, matching, saved
 from lora_lint.injection.simulation import Module
 
+# The package has a function of that name.
+module = import_module("lora_lint.injection.inject")
 Mutant = Callable[[pytest.MonkeyPatch], tuple[str, ...]]
 
 
