@@ -228,13 +228,15 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  #
     if not recipe.trains:
         values |= {key.name: None for key in recipe.stray}
     elif (own := _own_key(recipe)) is not None:
-        return Undecided(f"`{own}` is no LoraConfig keyword, so a program reads this in its own way")
+        return Undecided(
+            f"`{own}` is no LoraConfig keyword, so a program reads this in its own way"
+        )
     return LoraKwargs(values, "kwargs" if recipe.trains else "adapter_config")
 
 
 def _own_key(recipe: Recipe) -> str | None:
-    """A key in the section beside LoraConfig's that is not one of them misspelt: it follows a schema
-    of its own, and what reaches LoraConfig is not known.
+    """A key in the section that is neither LoraConfig's nor one of those misspelt: the section
+    follows a schema of its own, and what reaches LoraConfig is not known.
     """
     from difflib import get_close_matches
 
