@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HEAD = """\
 # Errors on real configs
 
-{files} public config files as people wrote them, in which lora-lint {version} reads {recipes} LoRA runs:
+{files} public config files as people wrote them, in which lora-lint {version} reads {recipes} runs:
 {dialects}. With no option given it prints {errors} errors, in {bad} of the files, all listed
 here with the command that shows the same in real PEFT, without lora-lint. Made by
 `tools/corpus_errors.py`.
