@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lora_lint import engine
@@ -23,7 +22,6 @@ class LoraLintError(ValueError):
     """A report holds errors; the message is the report."""
 
 
-@dataclass(frozen=True, repr=False)
 class Report(engine.Report):
     """What was found: ``diagnostics``, ``recipes`` and ``not_checked``, and the text report as its
     repr.
@@ -100,7 +98,7 @@ def check(config: Any, model: Any, *, peft: str | None = None) -> Report:
     linter = engine.Linter(Settings(environment=environment))
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
     resolution = Resolution(tree, str(name), "the model itself")
-    linter.context = replace(linter.context, resolution=resolution)
+    linter.context = linter.context._replace(resolution=resolution)
     text = json.dumps(_stated(config), indent=2)
     result = linter.lint("LoraConfig.json", text)
     return _report(engine.Report((result,), (), linter.settings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
 Severity = Literal["error", "warning", "info"]
@@ -85,8 +85,7 @@ class Rewrite(NamedTuple):
 Change = Rewrite | Set | SetItem | DropItem | Unset | RenameKey | Replace | Remove
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What should become true, in recipe words; the dialect and the document make it an edit.
 
     ``title`` is shown to people; several changes stand or fall together.
@@ -97,8 +96,7 @@ class Wish:
     applicability: Applicability = "unsafe"
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A further place that explains a finding: a field, a key path or a span, with a message."""
 
     message: str
@@ -108,8 +106,7 @@ class Note:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What a check has found, before it is known where that stands in the text.
 
     The place is, in this order, ``span``, ``path`` (with ``on_key``: the key, not its value) or
@@ -135,8 +132,7 @@ class Finding:
     wishes: tuple[Wish, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Related:
+class Related(NamedTuple):
     """A second place of a diagnostic, in this file or another."""
 
     message: str
@@ -144,8 +140,7 @@ class Related:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(NamedTuple):
     """A verified proposal: its edits apply together or not at all.
 
     ``applicability``: ``safe`` keeps the meaning of the run that the writer plainly intended,
@@ -157,8 +152,7 @@ class Fix:
     edits: tuple[Edit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """A finding with its rule, place, settled severity and verified fixes.
 
     ``document`` is the index in a YAML stream, ``cell`` the index of a notebook's cell, ``recipe``
@@ -183,8 +177,7 @@ class Diagnostic:
     fixes: tuple[Fix, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotChecked:
+class NotChecked(NamedTuple):
     """What could not be decided: the reason and the rules that therefore said nothing."""
 
     path: str

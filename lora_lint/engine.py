@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,8 +42,7 @@ Found = tuple["Rule", "Finding"]
 MAX_ROUNDS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
+class FileResult(NamedTuple):
     """What linting one file gave.
 
     ``subjects`` are its recipes with all that was worked out about them; ``document`` is None for a
@@ -57,16 +56,14 @@ class FileResult:
     not_checked: tuple[NotChecked, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(NamedTuple):
     """A named path that could not be linted: missing, forbidden, too big."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a run gave: the files, and the paths that could not be read."""
 
     files: tuple[FileResult, ...] = ()
@@ -109,7 +106,7 @@ class Linter:
         """Lint a document."""
         first = self._pass(document)
         diagnostics = tuple(
-            replace(located.diagnostic, fixes=tuple(self._fixes(document, first, located)))
+            located.diagnostic._replace(fixes=tuple(self._fixes(document, first, located)))
             for located in first.located
         )
         return FileResult(document.path, document, first.subjects, diagnostics, first.not_checked)

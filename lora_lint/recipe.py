@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +61,7 @@ def holds_unknown(value: object) -> bool:
     return value is UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A value of a recipe with its origin.
 
     ``written``: stands in the file, at ``path``. ``default``: the framework's own, ``detail`` names
@@ -79,11 +78,12 @@ class Field:
     sure: bool = True
 
 
+# The default of mappings that nobody changes.
+NOTHING: Final[Mapping[str, Any]] = {}
 UNSET: Final = Field(None, "unset")
 
 
-@dataclass(frozen=True, slots=True)
-class StrayKey:
+class StrayKey(NamedTuple):
     """A written key that the framework does not know.
 
     ``effect`` says what the framework does with it; ``known`` are the keys it could have been,
@@ -97,7 +97,7 @@ class StrayKey:
     complete: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Recipe:
     """One LoRA run, framework-independent.
 

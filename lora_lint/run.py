@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_lint import documents, engine, fixes
 from lora_lint.diagnostics import SEVERITIES
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from lora_lint.settings import Options, Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A run: the report after fixes, how many fixes were applied, and the diff that --diff
     shows.
     """
@@ -147,11 +145,8 @@ def _statistics(report: Report) -> Iterator[str]:
 
 def settings_text(settings: Settings) -> str:
     """The settings of a run, one a line."""
-    import dataclasses
-
     rows: list[tuple[str, Any]] = [
-        (field.name.replace("_", "-"), getattr(settings, field.name))
-        for field in dataclasses.fields(settings)
+        (name.replace("_", "-"), value) for name, value in settings._asdict().items()
     ]
     return "\n".join(f"{name}: {value}" for name, value in rows)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from lora_lint.environment import Environment, Version
 from lora_lint.facts import DATA
+from lora_lint.recipe import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,8 +22,7 @@ class SettingsError(Exception):
     """The settings are wrong; the message says where and how, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The lint options, under the command line's long names.
 
     ``config`` names the pyproject.toml to use, ``isolated`` means none. ``hook``: the files come
@@ -48,21 +47,20 @@ class Options:
     hook: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Options and pyproject.toml together, ready for the engine.
 
     ``models`` maps private model names (or glob patterns) to known ones, ``rules`` the codes of
     single rules to their settings. ``source`` is the file the settings were read from.
     """
 
-    environment: Environment = field(default_factory=Environment)
+    environment: Environment = Environment()
     model: str | None = None
-    models: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = NOTHING
     select: tuple[str, ...] = ("ALL",)
     ignore: tuple[str, ...] = ()
-    per_file_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_file_ignores: Mapping[str, tuple[str, ...]] = NOTHING
+    rules: Mapping[str, Mapping[str, Any]] = NOTHING
     fail_on: Severity = "error"
     require: tuple[str, ...] = ()
     source: str | None = None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.dialects import LoraKwargs, Undecided, dialect
 from lora_lint.environment import Environment
 from lora_lint.facts import newest_peft, transformers_facts, version_key
 from lora_lint.injection import Injection, inject
 from lora_lint.models.resolve import Resolution, Unresolved, resolve
-from lora_lint.recipe import Field
+from lora_lint.recipe import NOTHING, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from lora_lint.recipe import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What holds for every file of a run.
 
     ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
@@ -33,10 +32,10 @@ class Context:
     where the caller has it.
     """
 
-    environment: Environment = field(default_factory=Environment)
+    environment: Environment = Environment()
     model: str | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = NOTHING
+    rules: Mapping[str, Mapping[str, Any]] = NOTHING
     resolution: Resolution | None = None
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import DATA
-from lora_lint.recipe import UNKNOWN, Field, StrayKey
+from lora_lint.recipe import NOTHING, UNKNOWN, Field, StrayKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,8 +69,7 @@ NUMBER = Codec(_number, _same)
 BOOLEAN = Codec(_boolean, _same)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """Where a field stands in a dialect, relative to the recipe's mapping, and how it is
     spelled.
     """
@@ -88,8 +86,7 @@ class Default(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class LoraKwargs:
+class LoraKwargs(NamedTuple):
     """What the framework passes to ``peft.LoraConfig``; parts may be ``UNKNOWN``.
 
     ``source`` is how PEFT gets it: as keywords, or as an adapter_config.json that is loaded.
@@ -109,8 +106,7 @@ class Undecided(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
     """A framework's spelling.
 
     ``find`` gives the parts and paths where recipes stand in a document; ``read`` makes a recipe of
@@ -126,7 +122,7 @@ class Dialect:
     read: Callable[[Document, int, KeyPath], Recipe]
     lower: Callable[[Recipe, ModuleTree | None], LoraKwargs | Undecided]
     slots: Mapping[str, Slot]
-    defaults: Mapping[str, Default] = field(default_factory=dict)
+    defaults: Mapping[str, Default] = NOTHING
     parses_numbers: bool = False
     checks_types: bool = False
     refuses_duplicates: bool = False
@@ -172,7 +168,7 @@ def plain_float(value: Field, node: Node | None) -> Field:
     if node is None or node.style != "plain" or not isinstance(value.value, str):
         return value
     with contextlib.suppress(ValueError):
-        return replace(value, value=float(value.value))
+        return value._replace(value=float(value.value))
     return value
 
 

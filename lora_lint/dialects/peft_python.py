@@ -6,7 +6,6 @@ of BitsAndBytesConfig's: transformers 5.23.0 utils/quantization_config.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -114,7 +113,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
 
 def _sure(field: Field) -> Field:
     """The default of a command-line option is a value that the run may not have."""
-    return replace(field, sure=False) if field.origin == "default" and field.path else field
+    return field._replace(sure=False) if field.origin == "default" and field.path else field
 
 
 # What the config is used with --------------------------------------------------------------------
@@ -221,7 +220,7 @@ def _model(document: Document, run: _Run) -> tuple[dict[str, Field], str | None]
         return {"base_model": unknown}, None
     base = _sure(read_node(given[1], (*place, given[0])))
     if not run.linked and base.origin != "unknown":
-        base = replace(base, detail=_ONLY, sure=False)
+        base = base._replace(detail=_ONLY, sure=False)
     fields = {"base_model": base, **_keywords(document, call, _LOADING)}
     fields["quantization"], fields["double_quant"] = _quantization(document, call)
     return fields, cls if package.partition(".")[0] == "transformers" else None
@@ -255,7 +254,7 @@ def _keywords(document: Document, call: Node, names: dict[str, str]) -> dict[str
             fields[name] = Field(None, "unknown", None, "it may come in through `**`")
     dtype = fields.get("dtype")
     if dtype is not None and isinstance(dtype.value, str):
-        fields["dtype"] = replace(dtype, value=dtype.value.removeprefix("torch."))
+        fields["dtype"] = dtype._replace(value=dtype.value.removeprefix("torch."))
     return fields
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import warnings
 from functools import lru_cache
@@ -59,6 +58,8 @@ def refuse_slow_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
     doubtful = [pattern for pattern in patterns if _may_explode(pattern)]
     if not doubtful:
         return
+    import subprocess
+
     command = [sys.executable, "-I", "-S", "-c", _TRY]
     work = json.dumps([doubtful, list(names)])
     try:

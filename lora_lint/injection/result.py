@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from lora_lint.recipe import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +45,10 @@ ENTRY_FIELDS = (
     "alpha_pattern",
     "layers_to_transform",
 )
+_ALL_MATCHED: Final[Mapping[str, tuple[object, ...]]] = dict.fromkeys(ENTRY_FIELDS, ())
 
 
-@dataclass(frozen=True, slots=True)
-class Injection:
+class Injection(NamedTuple):
     """The outcome of ``get_peft_model(model, LoraConfig(**config))``.
 
     ``modules`` and ``parameters`` are the adapted ones by their names in the base model, ``saved``
@@ -63,10 +64,8 @@ class Injection:
     tokens: tuple[str, ...] = ()
     trainable: int | None = None
     total: int | None = None
-    adapted: Mapping[str, Adapted] = field(default_factory=dict)
-    unmatched: Mapping[str, tuple[object, ...]] = field(
-        default_factory=lambda: dict.fromkeys(ENTRY_FIELDS, ())
-    )
+    adapted: Mapping[str, Adapted] = NOTHING
+    unmatched: Mapping[str, tuple[object, ...]] = _ALL_MATCHED
     warnings: tuple[PeftWarning, ...] = ()
     error: PeftError | None = None
     undecided: str | None = None

@@ -68,14 +68,32 @@ class Module:
         if remove_duplicate:
             memo.add(id(self))
         yield prefix, self
-        for name, child in self.children.items():
-            below = f"{prefix}.{name}" if prefix else name
-            yield from child.named_modules(memo, below, remove_duplicate=remove_duplicate)
+        open_ = [(prefix, iter(self.children.items()))]
+        while open_:
+            above, children = open_[-1]
+            for name, child in children:
+                if id(child) in memo:
+                    continue
+                if remove_duplicate:
+                    memo.add(id(child))
+                below = f"{above}.{name}" if above else name
+                yield below, child
+                if child.children:
+                    open_.append((below, iter(child.children.items())))
+                    break
+            else:
+                open_.pop()
 
     def modules(self) -> Iterator[Module]:
-        """Every module once."""
-        for _, module in self.named_modules():
-            yield module
+        """Every module once, in the order of ``named_modules``, lazily too."""
+        memo: set[int] = set()
+        waiting = [self]
+        while waiting:
+            module = waiting.pop()
+            if id(module) not in memo:
+                memo.add(id(module))
+                yield module
+                waiting += reversed(module.children.values())
 
     def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
         """Every parameter with its full name, each object once unless duplicates are wanted."""
@@ -89,8 +107,12 @@ class Module:
 
     def all_parameters(self) -> Iterator[Parameter]:
         """Every parameter once."""
-        for _, parameter in self.named_parameters():
-            yield parameter
+        seen: set[int] = set()
+        for module in self.modules():
+            for parameter in module.parameters.values():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter
 
     def get_submodule(self, target: str) -> Module:
         """As torch's.

@@ -7,7 +7,6 @@ that holds anything else is not described, rather than described wrongly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -106,8 +105,7 @@ class Norm(NamedTuple):
     vectors: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One decoder layer. ``projections`` goes by name within the layer (``self_attn.q_proj``).
 
     ``q`` and ``kv`` are the widths of the queries and of the keys (as of the values), ``inner``
@@ -130,8 +128,7 @@ class Layer:
         return any(projection.role == role for projection in self.projections.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Decoder:
+class Decoder(NamedTuple):
     """A decoder with a language-modelling head.
 
     ``layers`` holds each layer's description, equal layers sharing one object; their modules are

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import EXACT_VERSIONS
@@ -50,8 +49,7 @@ CONTEXT_HIGH: Final = int(0.7 * GIB)
 _LONGEST: Final = 2**24
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
+class MemoryEstimate(NamedTuple):
     """The memory of one GPU at the run's peak.
 
     ``bytes`` are the parts alive at that moment and add up to ``peak``; a part that is not known is
@@ -341,7 +339,7 @@ class _Estimator:
         error, kept = self.error, self.settings.outputs_kept
         totals, lows, highs = [], [], []
         for run in self.settings.runs:
-            run = run if run.length == length else replace(run, length=length)
+            run = run if run.length == length else run._replace(length=length)
             static = self._static(run)
             moments = peaks(decoder, stack, run, head_rank=head_rank, head_trained=trained.head > 0)
             dear = self._total(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """Switches that no config field says. None: not known, so that both ways are in the band.
 
     ``autocast``: the step runs under 16-bit torch.autocast (transformers' Trainer with ``bf16`` or
@@ -36,11 +35,11 @@ PLAIN = Profile()
 TRAINER = Profile(fused_loss=None, outputs_kept=False)
 _FRAMEWORKS = {
     # loaders/model.py ``_prepare_model_for_quantization``, but for FSDP and a few models
-    "axolotl": replace(TRAINER, kbit_preparation=None),
+    "axolotl": TRAINER._replace(kbit_preparation=None),
     # model/model_utils/checkpointing.py prepares models itself, without a cast of the embeddings
-    "llama_factory": replace(TRAINER, kbit_preparation=False),
+    "llama_factory": TRAINER._replace(kbit_preparation=False),
     # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
-    "trl": replace(TRAINER, kbit_preparation=None),
+    "trl": TRAINER._replace(kbit_preparation=None),
 }
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
 _HALF_ON_QUANTIZED = frozenset({"trl"})
@@ -52,5 +51,5 @@ def framework_profile(dialect: str, *, quantized: bool) -> Profile:
     """
     profile = _FRAMEWORKS.get(dialect, PLAIN)
     if quantized and dialect in _HALF_ON_QUANTIZED:
-        profile = replace(profile, adapter_bytes=2)
+        profile = profile._replace(adapter_bytes=2)
     return profile

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A training step with nothing left open.
 
     ``weight_bytes`` per parameter of the unquantized part of the base model as it is loaded (2 or
@@ -46,8 +45,7 @@ class Run:
         return 4 if self.prepared else self.weight_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Regime:
+class Regime(NamedTuple):
     """Bytes per value of each kind of activation.
 
     ``compute``: q, k, v as attention gets them, and its output. ``linear``: what the projections

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -36,8 +35,7 @@ class Given(NamedTuple):
     packing: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the settings allow.
 
     ``runs``: every way that the open ones leave, the likeliest first. ``accumulates`` and

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.facts import version_key
@@ -40,8 +39,7 @@ class Matrix(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """The parameters of a base model: the matrices that bitsandbytes replaces, with how many there
     are of each, and the number of all other parameters. Tied parameters count once.
     """
@@ -169,8 +167,7 @@ class Group(NamedTuple):
     sums: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(NamedTuple):
     """The parameters that a LoRA run trains.
 
     ``adapters`` are the adapters' (of which ``frozen`` more are there but not trained), ``saved``

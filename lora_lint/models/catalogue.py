@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lora_lint.facts import DATA
 from lora_lint.models.module_tree import ModuleTree
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 MODELS: Final = DATA / "models"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A known model: the tree of its own class, that tree's grade, and what only it has.
 
     ``others`` maps further classes of the same config to their trees, where those differ from the
@@ -56,8 +55,7 @@ class Entry:
         return class_of(self.tree)
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
+class Architecture(NamedTuple):
     """What transformers builds for one model type.
 
     ``parts`` names the sub-models that may be of any architecture, with the one the templates have;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Resolution", "Unresolved", "hint", "renamed_since_4", "resolve"]
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """A base model's module tree.
 
     ``id`` is the name as asked, ``known_as`` the catalogue's id where that is another; ``source``
@@ -36,8 +35,7 @@ class Resolution:
     known_as: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(NamedTuple):
     """Why there is no module tree, in plain words."""
 
     reason: str
@@ -114,8 +112,8 @@ def resolve(
     path = search.existing(given)
     found = search.by_path(path, given) if path else search.by_name(given, None)
     if isinstance(found, Resolution):
-        return replace(found, id=name or found.id, source=f"{found.source}, given with --model")
-    return replace(found, reason=f"--model: {found.reason}")
+        return found._replace(id=name or found.id, source=f"{found.source}, given with --model")
+    return found._replace(reason=f"--model: {found.reason}")
 
 
 def hint(architecture_name: str) -> ModuleTree | None:
@@ -132,8 +130,7 @@ def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
     return renamed.renamed_since_4(model_type, cls)
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
+class _Search(NamedTuple):
     """One search; ``adapters`` counts the adapters it came through."""
 
     folder: Path | None
@@ -153,10 +150,10 @@ class _Search:
             return self.by_path(cached, name, "in the Hugging Face cache")
         for pattern, target in self.aliases.items():
             if fnmatchcase(name, pattern) and target != name:
-                found = replace(self, aliases={}).by_name(target, None)
+                found = self._replace(aliases={}).by_name(target, None)
                 if isinstance(found, Resolution):
-                    return replace(found, id=name, source=f"{found.source}, as the settings say")
-                return replace(found, id=name)
+                    return found._replace(id=name, source=f"{found.source}, as the settings say")
+                return found._replace(id=name)
         if not is_repository(name):
             what = "is a template" if re.search(r"[${}<>]", name) else "is not on this disk"
             return Unresolved(f"{name!r:.200} {what}; pass --model", name)
@@ -209,11 +206,11 @@ class _Search:
             return Unresolved(f"the adapter in {name} does not name its base model", name)
         if self.adapters >= _MAX_ADAPTERS:
             return Unresolved(f"{name} is an adapter of an adapter of an adapter ...", name)
-        search = replace(self, folder=path.parent, adapters=self.adapters + 1)
+        search = self._replace(folder=path.parent, adapters=self.adapters + 1)
         found = search.by_name(base, None)
         if isinstance(found, Resolution):
-            return replace(found, id=name, source=f"{found.source}, base of the adapter in {name}")
-        return replace(found, id=name)
+            return found._replace(id=name, source=f"{found.source}, base of the adapter in {name}")
+        return found._replace(id=name)
 
     # A config.json
     # ------------------------------------------------------------------------------------
@@ -230,7 +227,7 @@ class _Search:
             return Unresolved(reason, name, remote_code=config.remote_code)
         cls = _class_for(known, config.architecture, self.wanted)
         if isinstance(cls, Unresolved):
-            return replace(cls, id=name)
+            return cls._replace(id=name)
         for tree_name, values in catalogue.dimensions(cls).items():
             if config.agrees(values):
                 tree = _with_own_facts(catalogue.best_entry(tree_name).load(), config)
@@ -269,13 +266,13 @@ class _Search:
             cls = _class_for(known, found.cls, self.wanted)
             tree = cls if isinstance(cls, Unresolved) else _template(known, cls)
         if isinstance(tree, Unresolved):
-            return replace(tree, id=asked)
+            return tree._replace(id=asked)
         source = "catalogue" if found.id == asked else f"catalogue, as {found.id}"
         if not tree.sized:
             source += ", sizes unknown"
         settled = self._settle(tree, asked, source, None)
         if isinstance(settled, Resolution) and found.id != asked:
-            return replace(settled, known_as=found.id)
+            return settled._replace(known_as=found.id)
         return settled
 
     def _tree_of(self, entry: Entry) -> ModuleTree | Unresolved:

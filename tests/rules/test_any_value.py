@@ -52,7 +52,7 @@ def test_any_value(key: str) -> None:
     document, run = RUNS[key]
     for name, field in run.fields.items():
         for value in ODD:
-            check(document, run, name, replace(field, value=value, origin="written"))
+            check(document, run, name, field._replace(value=value, origin="written"))
 
 
 @pytest.mark.parametrize("key", RUNS)
