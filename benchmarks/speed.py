@@ -4,8 +4,8 @@
     python benchmarks/speed.py --python bench/bin/python --peft-python python > benchmarks/speed.md
 
 ``--python`` is an environment with lora-lint and the other linters, installed as a user would;
-``--peft-python`` one with torch, transformers and peft. The commands take turns, so that all see the
-same machine; the table gives the median and the least of user plus system time.
+``--peft-python`` one with torch, transformers and peft. The commands take turns, so that all see
+the same machine; the table gives the median and the least of user plus system time.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Linter:
             if (reason := subject.not_static()) is not None:
                 not_checked.append(NotChecked(document.path, index, reason, ()))
             located += (self._locate(document, rule, f, subject, index) for rule, f in found)
-        kept = self._unsilenced(document, located, selected)
+        kept = self._unsilenced(document, list(_once(located)), selected)
         return _Pass(
             document, subjects, tuple(sorted(kept, key=_reading_order)), tuple(not_checked)
         )
@@ -330,6 +330,17 @@ def _without_superseded(found: list[Found]) -> Iterator[Found]:
             for other, stronger in found
         ):
             yield rule, finding
+
+
+def _once(located: list[_Located]) -> Iterator[_Located]:
+    """A value that several recipes share is spoken of once."""
+    seen = set()
+    for entry in located:
+        found = entry.diagnostic
+        key = (found.code, found.span, found.message)
+        if key not in seen:
+            seen.add(key)
+            yield entry
 
 
 def _same_place(finding: Finding, stronger: Finding) -> bool:

@@ -49,7 +49,7 @@ def find(document: Document) -> list[Suppression]:
         if match is None:
             continue
         codes = tuple(code.strip() for code in match["codes"].split(",") if code.strip())
-        line, column = document.location(comment.span.start)
+        line, column = document.row(comment.span.start), document.location(comment.span.start)[1]
         if not document.line_text(line)[: column - 1].strip():
             line = _next_line(document, line)
         found.append(Suppression(comment, codes, None if match["file"] else line))
@@ -58,7 +58,7 @@ def find(document: Document) -> list[Suppression]:
 
 def _next_line(document: Document, line: int) -> int:
     """The next line that holds more than a comment."""
-    last = document.location(len(document.text))[0]
+    last = document.row(len(document.text))
     for number in range(line + 1, last + 1):
         text = document.line_text(number).strip()
         if text and not text.startswith("#"):
@@ -86,7 +86,7 @@ def _lines(document: Document, diagnostic: Diagnostic) -> set[int]:
     """The lines at which a comment silences a diagnostic: its own, and those of the keys above
     it.
     """
-    lines = {document.location(diagnostic.span.start)[0]}
+    lines = {document.row(diagnostic.span.start)}
     part = next(
         (
             i
@@ -98,7 +98,7 @@ def _lines(document: Document, diagnostic: Diagnostic) -> set[int]:
     for depth in range(1, len(diagnostic.key_path) + 1):
         entry = document.entry(part, diagnostic.key_path[:depth])
         if entry is not None:
-            lines.add(document.location(entry.key_span.start)[0])
+            lines.add(document.row(entry.key_span.start))
     return lines
 
 
@@ -145,7 +145,7 @@ def removal(document: Document, suppression: Suppression, codes: Iterable[str]) 
         text = document.text[span.start : span.end]
         opening, closing = text.index("["), text.index("]")
         return [Edit(span.start + opening + 1, span.start + closing, ", ".join(left))]
-    line = document.location(span.start)[0]
+    line = document.row(span.start)
     start = span.start
     while start and document.text[start - 1] in " \t":
         start -= 1

@@ -144,6 +144,11 @@ class RecipeSubject:
 
         return self.tree is not None and renamed_since_4(self.tree.model_type)
 
+    @property
+    def counts_known(self) -> bool:
+        """Whether the numbers of modules are the model's own, not those of a default config."""
+        return self.tree is not None and not self.tree.facts.get("template")
+
     # The model -----------------------------------------------------------------------------------
 
     @cached_property

@@ -45,11 +45,8 @@ def is_all_linear(value: object) -> bool:
 
 def reach(injection: Injection) -> str | None:
     """What an injection trains, in short; None where PEFT refuses it, or that is not known."""
-    if injection.error or not (injection.modules or injection.parameters):
+    if injection.error or injection.trainable is None or not injection.total:
         return None
-    if injection.trainable is None or not injection.total:
-        count = len(injection.modules) + len(injection.parameters)
-        return f"{count} modules adapted"
     share = 100 * injection.trainable / injection.total
     return f"{injection.trainable:,} trainable ({share:.2g} %)"
 
@@ -488,7 +485,8 @@ def attention_only_targets(subject: RecipeSubject) -> Iterator[Finding]:
     attention = {"query", "key", "value", "output"}
     if injection.parameters or not adapted or not (roles or adapted & set(names.FUSED)):
         return
-    if roles - attention or not subject.recipe.written("target_modules"):
+    others = [leaf for leaf in adapted if not names.roles_of(leaf) and leaf not in names.FUSED]
+    if roles - attention or others or not subject.recipe.written("target_modules"):
         return
     rest = [leaf for leaf in names.leaves(tree) if leaf not in adapted and _is_mlp(leaf)]
     if rest:

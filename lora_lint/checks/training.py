@@ -43,6 +43,7 @@ def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
         yield Finding(
             "inference_mode: true freezes every adapter: 0 trainable parameters",
             field="inference_mode",
+            severity=None if subject.recipe.private.get("trainer", True) else "warning",
             label="copied from a saved adapter_config.json?",
             help="PEFT says nothing; the run stops at backward(), or trains nothing",
             wishes=(Wish("inference_mode: false", (Set("inference_mode", False),), "safe"),),

@@ -51,7 +51,7 @@ _TRAINING: Final = {
 _NO_MODEL: Final = ("Tokenizer", "TokenizerFast", "Processor", "Config", "Extractor", "Pipeline")
 # The class that a trainer of TRL loads a named model as, where it is not what the config says.
 _TRAINERS_MODELS: Final = {"RewardTrainer": "AutoModelForSequenceClassification"}
-_ONLY: Final = "the only model that the file loads"
+_ONLY: Final = "the only model that the file plainly loads"
 
 
 class _Run(NamedTuple):
@@ -107,7 +107,10 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             if key not in known and key not in ("*", "**")
         ),
         model_class=model_class,
-        private={"positional": any(isinstance(entry.key, int) for entry in call.entries)},
+        private={
+            "positional": any(isinstance(entry.key, int) for entry in call.entries),
+            "trainer": any(site.name.endswith("Trainer") for site in calls.sites(document)),
+        },
     )
 
 
@@ -137,7 +140,8 @@ def _run(document: Document, config: Node) -> _Run:
             return _Run([], (site, *given), arguments, linked=True)
         models = calls.model_calls(given[1])
         if models:
-            return _Run(models, None, arguments, _preparation(given[1]), linked=True)
+            sure = calls.is_one_call(given[1])
+            return _Run(models, None, arguments, _preparation(given[1]), linked=sure)
     model = _only_model(document)
     arguments = _arguments(document, None, None)
     return _Run([model] if model else [], None, arguments, linked=linked)
@@ -193,7 +197,7 @@ def _loads_model(call: Node) -> bool:
     if last != "from_pretrained":
         return False
     cls = owner.rpartition(".")[2].lstrip("?")
-    return cls[:1].isupper() and not cls.endswith(_NO_MODEL)
+    return cls[:1].isupper() and not cls.endswith(_NO_MODEL) and "Peft" not in cls
 
 
 # The model ---------------------------------------------------------------------------------------
@@ -273,6 +277,8 @@ def _quantization(document: Document, call: Node) -> tuple[Field, Field]:
     behind = calls.calls_behind(config)
     if config.kind == "scalar" and config.value is None:
         return unset, unset
+    if config.kind == "unknown" and behind:
+        return Field(None, "unknown", path, config.note), unset
     if len(behind) != 1 or not (behind[0].note or "").endswith(".BitsAndBytesConfig"):
         return Field(None, "unknown", path, "it is not a BitsAndBytesConfig of this file"), unset
     if calls.is_open(behind[0]):

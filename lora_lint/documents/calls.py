@@ -113,6 +113,21 @@ def calls_behind(node: Node) -> list[Node]:
     return []
 
 
+def is_one_call(node: Node) -> bool:
+    """Whether a model surely comes from one call: no branch on its way leaves another open."""
+    for _ in range(MAX_STEPS):
+        if node.kind == "unknown":
+            return False
+        behind = calls_behind(node)
+        if not behind or (behind[0].note or "").endswith((".from_pretrained", ".from_config")):
+            return True
+        inner = argument(behind[0], 0, "model")
+        if inner is None:
+            return True
+        node = inner[1]
+    return False
+
+
 def uses(document: Document, call: Node) -> list[tuple[Site, str | int]]:
     """The calls that take the result of a call as an argument, each with the argument's key."""
     return _index(document).uses.get(id(call), [])

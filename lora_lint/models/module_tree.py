@@ -78,7 +78,8 @@ class ModuleTree:
 
     A tree of grade ``named`` was built from its class's default config, and another config may
     change more than sizes: ``also`` and ``maybe`` list the last parts of the names that other
-    configs add or lack, ``open`` says that a part of the model may be of any architecture.
+    configs add or lack, ``open`` says that a part of the model may be of any architecture,
+    ``template`` that not even the number of layers is the model's own.
     """
 
     root: ModuleNode

@@ -381,7 +381,7 @@ def _template(
     for switch in known.switches.values() if switched is None else switched:
         also.update(switch["adds"])
         maybe.update(switch["drops"])
-    facts: dict[str, Any] = dict(tree.facts)
+    facts: dict[str, Any] = {**tree.facts, "template": True}
     if also:
         facts["also"] = sorted(also)
     if maybe:

@@ -54,7 +54,7 @@ def _recipe(subject: RecipeSubject, index: int) -> dict[str, Any]:
         },
         "lora_kwargs": _kwargs(subject),
         "model": _model(subject),
-        "injection": subject.injection.to_dict() if recipe.adapter else None,
+        "injection": _injection(subject) if recipe.adapter else None,
         "memory": subject.memory.to_dict() if subject.memory is not None else None,
     }
 
@@ -68,6 +68,14 @@ def known(value: Any) -> Any:
     if isinstance(value, list | tuple | set):
         return [known(part) for part in value]
     return value
+
+
+def _injection(subject: RecipeSubject) -> dict[str, Any]:
+    """What PEFT does; no names where the number of layers is a default config's."""
+    injection = subject.injection
+    if injection.error is None and subject.tree is not None and not subject.counts_known:
+        injection = injection._replace(modules=(), parameters=(), saved=(), tokens=(), adapted={})
+    return injection.to_dict()
 
 
 def _kwargs(subject: RecipeSubject) -> dict[str, Any]:

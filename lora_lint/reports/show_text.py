@@ -105,7 +105,7 @@ def _injection(subject: RecipeSubject, style: Style) -> Iterator[str]:
         return
     if injection.undecided:
         yield f"undecided: {injection.undecided}"
-    yield from _groups(injection)
+    yield from _groups(injection, counted=subject.counts_known)
     for title, names in (
         ("trained in full", injection.saved),
         ("trained tokens", injection.tokens),
@@ -121,7 +121,7 @@ def _injection(subject: RecipeSubject, style: Style) -> Iterator[str]:
         yield f"{injection.trainable:,} of {injection.total:,} trainable ({share:.2g} %)"
 
 
-def _groups(injection: Injection) -> Iterator[str]:
+def _groups(injection: Injection, *, counted: bool) -> Iterator[str]:
     """The adapted modules by leaf name, with their share of the trainable parameters as a bar."""
     groups: dict[str, list[str]] = {}
     for name in (*injection.modules, *injection.parameters):
@@ -135,7 +135,7 @@ def _groups(injection: Injection) -> Iterator[str]:
         scales = {injection.adapted[n].scale for n in names if n in injection.adapted}
         scale = f"scale {scales.pop():.4g}" if len(scales) == 1 else "scales differ"
         if not most:
-            yield f"{leaf:<24} {len(names):>4} modules"
+            yield f"{leaf:<24} {len(names):>4} modules" if counted else leaf
             continue
         bar = "█" * max(1, round(BAR * counts[leaf] / most))
         yield f"{leaf:<24} {len(names):>4} × {counts[leaf] // len(names):>9,}  {bar} {scale}"

@@ -86,17 +86,19 @@ def _excerpt(
     spans = [(diagnostic.span, diagnostic.label or "")]
     spans += [(r.span, r.message) for r in diagnostic.related if r.path == diagnostic.path]
     by_line: dict[int, list[tuple[int, int, str]]] = {}
+    shown: dict[int, int] = {}  # a notebook's lines are shown with their numbers in the cell
     for span, label in spans:
-        line, column = document.location(span.start)
         if not document.text:
             continue
+        line, column = document.row(span.start), document.location(span.start)[1]
+        shown[line] = document.location(span.start)[0]
         text = document.line_text(line)
         length = max(1, min(span.end - span.start, len(text) - column + 1))
         by_line.setdefault(line, []).append((column, length, label))
-    width = len(str(max(by_line, default=0)))
+    width = len(str(max(shown.values(), default=0)))
     for line in sorted(by_line):
         text = document.line_text(line)
-        yield f"{style(f'{line:>{width}} |', fg='cyan')} {_shorten(text)}"
+        yield f"{style(f'{shown[line]:>{width}} |', fg='cyan')} {_shorten(text)}"
         marks, label = _carets(by_line[line], text)
         under = style(f"{marks} {label}".rstrip(), fg=colour)
         yield f"{style(' ' * width + ' |', fg='cyan')} {under}"
@@ -149,6 +151,9 @@ def _reach(subject: RecipeSubject) -> Iterator[str]:
         yield f"LoRA is off ({subject.recipe.switch})"
     elif injection.error is not None:
         yield f"peft {subject.peft} raises {injection.error.type}"
+    elif injection.modules and not subject.counts_known:
+        leaves = dict.fromkeys(name.rpartition(".")[2] for name in injection.modules)
+        yield f"adapts {', '.join(leaves)} (how many is not known)"
     elif injection.modules or injection.parameters:
         count = len(injection.modules)
         yield f"{count} {plural('module', count)} adapted"
