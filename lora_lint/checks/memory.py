@@ -57,7 +57,7 @@ def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
         f"the weights alone need {size}, {gpu.name} has {gib(gpu.nominal_bytes)}{assumed}",
         field=next((n for n in ("quantization", "dtype") if subject.states(n)), "base_model"),
         severity=None if stated else "warning",
-        label="does not fit, whatever else is set",
+        label="more than the GPU has",
         help=_smaller(subject, gpu),
     )
 
