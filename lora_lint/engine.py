@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 Found = tuple["Rule", "Finding"]
 # Fixes are applied in rounds, since one may make another possible; more rounds would be a circle.
 MAX_ROUNDS = 20
+# A fix is verified by reading the whole file again: how many recipes may be judged for that. A file
+# of hundreds of recipes gets its further fixes when the first are applied; until then as advice.
+MAX_VERIFIED = 5000
 
 
 class FileResult(NamedTuple):
@@ -91,6 +94,7 @@ class Linter:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._verifications = 0
         self.context = Context(
             environment=settings.environment,
             model=settings.model,
@@ -105,6 +109,7 @@ class Linter:
     def result(self, document: Document) -> FileResult:
         """Lint a document."""
         first = self._pass(document)
+        self._verifications = max(1, MAX_VERIFIED // max(1, len(first.subjects)))
         diagnostics = tuple(
             located.diagnostic._replace(fixes=tuple(self._fixes(document, first, located)))
             for located in first.located
@@ -252,7 +257,9 @@ class Linter:
             except NotEditable as exc:
                 yield Fix(f"{wish.title} (by hand: {exc})", "display")
                 continue
-            if wish.applicability != "display" and self._holds(before, located, wish, edits):
+            verified = wish.applicability != "display" and self._verifications > 0
+            self._verifications -= verified
+            if verified and self._holds(before, located, wish, edits):
                 yield Fix(wish.title, wish.applicability, edits)
             else:
                 yield Fix(wish.title, "display")

@@ -127,3 +127,21 @@ def test_wrong_usage(arguments: list[str], said: str, tmp_path: Path) -> None:
     result = lint(*arguments, folder=tmp_path)
     assert result.returncode == 2
     assert said in result.stderr
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m lora_lint rules | head -1; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.startswith("CF001")
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+def test_all_of_a_long_report_arrives(tmp_path: Path) -> None:
+    line = "{{r: 8, lora_alpha: {}, target_modules: [q_proj]}}"
+    parts = [f"lora: {line.format(1000 + n)}" for n in range(200)]
+    (tmp_path / "many.yaml").write_text("\n---\n".join(parts))
+    result = lint("many.yaml", "--output-format", "concise", folder=tmp_path)
+    assert sum("SC207" in row for row in result.stdout.splitlines()) == 200
