@@ -559,7 +559,6 @@ MODELS_FOR = {
         "llama",
         "opt",
         "mistralai/Mixtral-8x7B-v0.1",
-        "facebook/opt-125m",
     ),
     "layer_replication": (
         "llama",
