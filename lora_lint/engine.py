@@ -202,7 +202,20 @@ class Linter:
                     skipped.setdefault(reason, []).append(rule.code)
                 continue
             found += [(rule, finding) for finding in check.run(subject)]
+        if any(rule.fallback for rule, _ in found) and self._has_other_error(subject, selected):
+            found = [(rule, finding) for rule, finding in found if not rule.fallback]
         return list(_without_superseded(found)), skipped
+
+    def _has_other_error(self, subject: RecipeSubject, selected: list[tuple[Check, Rule]]) -> bool:
+        """Whether a rule that the user has switched off knows the cause of an exception."""
+        codes = {rule.code for _, rule in selected}
+        return any(
+            _settle(rule.severity, finding.severity) == "error"
+            for code, rule in rules().items()
+            if code not in codes and CHECKS[code].scope == "recipe" and not rule.fallback
+            if all(subject.unmet(need) is None for need in rule.needs)
+            for finding in CHECKS[code].run(subject)
+        )
 
     # Diagnostics ---------------------------------------------------------------------------------
 
