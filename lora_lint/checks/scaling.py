@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Set, Wish
+from lora_lint.facts import ALL_LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +74,19 @@ def _is_number(value: object) -> bool:
 def _may_be_dora(subject: RecipeSubject) -> bool:
     """Whether the adapter may be a DoRA, which learns its own magnitude."""
     return subject.value("use_dora") not in (None, False)
+
+
+def _may_reach_embeddings(subject: RecipeSubject) -> bool:
+    """Whether an embedding may be among the adapted modules."""
+    if subject.tree is not None and not subject.injection.undecided:
+        kinds = {name: node.kind for name, node in subject.tree.named_modules()}
+        return any(kinds.get(name) == "Embedding" for name in subject.injection.modules)
+    targets = subject.value("target_modules")
+    if isinstance(targets, str):
+        return targets.lower() != ALL_LINEAR
+    return not isinstance(targets, list) or any(
+        isinstance(entry, str) and re.search("emb|wte|wpe", entry) for entry in targets
+    )
 
 
 def _is_eva(subject: RecipeSubject) -> bool:
@@ -140,9 +155,11 @@ def alpha_ratio(subject: RecipeSubject) -> Iterator[Finding]:
 @check("SC201")
 def alpha_is_zero(subject: RecipeSubject) -> Iterator[Finding]:
     """lora_alpha is 0, so the adapter does nothing."""
+    if _may_be_dora(subject) or subject.value("alpha_pattern") not in (None, {}):
+        return  # DoRA's magnitude, and modules with an alpha of their own, are trained
     if subject.value("lora_alpha") == 0 and subject.recipe.trains:
         yield Finding(
-            "lora_alpha: 0 makes the scale 0: every gradient is 0 and nothing is trained",
+            "lora_alpha: 0 makes the scale 0: no LoRA matrix gets a gradient",
             field="lora_alpha",
             label="usual is about 2 * r",
             help="no PEFT release warns; the loss just stays where it is",
@@ -173,9 +190,11 @@ def non_positive_rank(subject: RecipeSubject) -> Iterator[Finding]:
 def dropout_is_one(subject: RecipeSubject) -> Iterator[Finding]:
     """All of the adapter's input is dropped."""
     dropout = subject.value("lora_dropout")
-    if _is_number(dropout) and dropout == 1:
+    if _is_number(dropout) and dropout == 1 and subject.recipe.trains:
+        if _may_reach_embeddings(subject):
+            return  # PEFT applies no dropout to an embedding's adapter
         yield Finding(
-            "lora_dropout: 1.0 removes the adapter's whole input: nothing is trained",
+            "lora_dropout: 1.0 drops the adapter's whole input: no LoRA matrix gets a gradient",
             field="lora_dropout",
             label="a share, usual are 0.0 to 0.1",
             help="no PEFT release warns; the loss just stays where it is",

@@ -8,6 +8,7 @@ from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Note, Set, Wish
 from lora_lint.facts import transformers_facts
 from lora_lint.injection.matching import EntrySet
+from lora_lint.models.renamed import always_built_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,16 @@ def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
 def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
     """inference_mode freezes the adapter that is to be trained."""
     if subject.value("inference_mode") is True and subject.recipe.trains:
+        nothing = subject.value("bias") in (None, "none")
         yield Finding(
-            "inference_mode: true freezes every adapter: 0 trainable parameters",
+            "inference_mode: true freezes every adapter"
+            + (": 0 trainable parameters" if nothing else ""),
             field="inference_mode",
             severity=None if subject.recipe.private.get("trainer", True) else "warning",
             label="copied from a saved adapter_config.json?",
-            help="PEFT says nothing; the run stops at backward(), or trains nothing",
+            help="PEFT says nothing; the run stops at backward(), or trains nothing"
+            if nothing
+            else "PEFT says nothing; only biases are trained",
             wishes=(Wish("inference_mode: false", (Set("inference_mode", False),), "safe"),),
         )
 
@@ -112,9 +117,18 @@ def trust_remote_code_unneeded(subject: RecipeSubject) -> Iterator[Finding]:
     if subject.value("trust_remote_code") is not True or subject.tree is None:
         return
     kind = subject.tree.model_type
-    if kind in transformers_facts()["model_types"]:
-        yield Finding(
-            f"{kind} is built into transformers; trust_remote_code: true only lets foreign code in",
-            field="trust_remote_code",
-            wishes=(Wish("trust_remote_code: false", (Set("trust_remote_code", False),), "safe"),),
-        )
+    if kind not in transformers_facts()["model_types"]:
+        return
+    since = "" if always_built_in(kind) else f" {subject.transformers}"
+    yield Finding(
+        f"{kind} is built into transformers{since}; trust_remote_code: true only lets foreign code "
+        "in",
+        field="trust_remote_code",
+        wishes=(
+            Wish(
+                "trust_remote_code: false",
+                (Set("trust_remote_code", False),),
+                "unsafe" if since else "safe",
+            ),
+        ),
+    )

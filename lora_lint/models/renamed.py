@@ -35,6 +35,11 @@ def _releases() -> dict[str, dict[str, Any]]:
     return releases
 
 
+def always_built_in(model_type: str | None) -> bool:
+    """Whether every release compared has a model type, so that any in use will have it."""
+    return all(model_type in release["model_types"] for release in _releases().values())
+
+
 def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
     """Whether module names of a model type, or of one of its classes, changed between the last
     transformers 4 and the release of the catalogue, so that a name which is right for one is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -82,10 +83,23 @@ def test_em801_a_string_unfreezes_nearly_the_whole_model() -> None:
 def test_sc201_alpha_zero_has_no_gradient() -> None:
     assert set(gradients(adapted(r=8, lora_alpha=0)).values()) == {0.0}
     assert min(gradients(adapted(r=8, lora_alpha=16)).values()) > 0
+    dora = gradients(adapted(r=8, lora_alpha=0, use_dora=True))
+    assert max(value for name, value in dora.items() if "magnitude" in name) > 0
+    assert max(gradients(adapted(r=8, lora_alpha=0, alpha_pattern={"q_proj": 8})).values()) > 0
 
 
 def test_sc205_full_dropout_has_no_gradient() -> None:
     assert set(gradients(adapted(r=8, lora_alpha=16, lora_dropout=1.0)).values()) == {0.0}
+    on_embedding = adapted(r=8, lora_dropout=1.0, target_modules=["embed_tokens"])
+    assert max(gradients(on_embedding).values()) > 0
+
+
+def test_tr611_biases_are_trained_all_the_same() -> None:
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_embd=64, n_head=2))
+    for bias, trained in (("none", False), ("all", True)):
+        config = peft.LoraConfig(inference_mode=True, bias=bias, target_modules=["c_attn"])
+        count = peft.get_peft_model(copy.deepcopy(model), config).get_nb_trainable_parameters()[0]
+        assert (count > 0) is trained
 
 
 def test_sc206_dropout_is_a_share() -> None:
