@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 DATA: Final = Path(__file__).parent / "data"
-# Releases whose behaviour ``inject`` reproduces.
-EXACT_VERSIONS: Final = ("0.21.2",)
+# The first release whose behaviour ``inject`` reproduces.
+EXACT_SINCE: Final = "0.4.0"
 # Names with a meaning of their own (peft 0.21.2 utils/constants.py).
 EMBEDDING_LAYER_NAMES: Final = ("embed_tokens", "lm_head")
 SEQ_CLS_HEAD_NAMES: Final = ("score", "classifier")
 ALL_LINEAR: Final = "all-linear"
+# The first transformers without ``_prepare_encoder_decoder_kwargs_for_generation``.
+ENCODES_BEFORE: Final = (5, 18)
 
 
 @lru_cache(maxsize=1)
@@ -42,6 +44,16 @@ def newest_peft() -> str:
     """The newest release the facts know."""
     versions: list[str] = peft_facts()["versions"]
     return versions[-1]
+
+
+def unpredicted(version: str) -> str | None:
+    """Why ``inject`` does not know what a PEFT version does, None if it does."""
+    key = version_key(version)
+    if key < version_key(EXACT_SINCE):
+        return f"peft {version} is older than {EXACT_SINCE}, the first that is predicted"
+    if version not in peft_facts()["versions"]:
+        return f"peft {version} is not a release that this version of lora-lint knows"
+    return None
 
 
 def at_version(changes: list[dict[str, Any]], version: str) -> Any:
@@ -76,6 +88,12 @@ def task_types(version: str) -> list[str]:
     """The values of TaskType at a version."""
     values: list[str] = at_version(peft_facts()["task_types"], version)
     return values
+
+
+def init_methods(version: str) -> frozenset[str]:
+    """The names that init_lora_weights may have at a version."""
+    values: list[str] = at_version(peft_facts()["init_lora_weights"], version)
+    return frozenset(values or ())
 
 
 def default_targets(model_type: str | None, version: str) -> list[str] | str | None:

@@ -81,7 +81,7 @@ def saved_module_is_also_target(subject: RecipeSubject) -> Iterator[Finding]:
                 target
                 for target in targets
                 for name in saved
-                if EntrySet([target]).has(name) and EntrySet([entry]).has(name)
+                if subject.targets([target]).has(name) and EntrySet([entry]).has(name)
             ),
             None,
         )

@@ -11,6 +11,8 @@ from lora_lint.dialects import LoraKwargs, Undecided, dialect
 from lora_lint.environment import Environment
 from lora_lint.facts import newest_peft, transformers_facts, version_key
 from lora_lint.injection import Injection, inject
+from lora_lint.injection.matching import entries_of
+from lora_lint.injection.semantics import semantics
 from lora_lint.models.resolve import Resolution, Unresolved, resolve
 from lora_lint.recipe import NOTHING, Field
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from lora_lint.dialects import Dialect
     from lora_lint.documents.document import Document
+    from lora_lint.injection.matching import EntrySet
+    from lora_lint.injection.semantics import Semantics
     from lora_lint.memory import Gpu, MemoryEstimate
     from lora_lint.models import ModuleTree
     from lora_lint.recipe import Recipe
@@ -123,6 +127,15 @@ class RecipeSubject:
         """The PEFT version that findings are decided for: the user's, else the newest known."""
         known = self.context.environment.peft
         return known.version if known else newest_peft()
+
+    @property
+    def behaviour(self) -> Semantics:
+        """What that PEFT version does where releases differ."""
+        return semantics(self.peft)
+
+    def targets(self, value: Any) -> EntrySet:
+        """Entries of target_modules, as that PEFT version compares them with names."""
+        return entries_of(value, self.behaviour)
 
     @property
     def transformers(self) -> str:

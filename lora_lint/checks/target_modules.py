@@ -12,7 +12,6 @@ from lora_lint.dialects.base import LoraKwargs
 from lora_lint.facts import ALL_LINEAR, default_targets, version_key
 from lora_lint.injection.matching import EntrySet, layer_index
 from lora_lint.injection.patterns import pattern_problem
-from lora_lint.models.module_tree import ADAPTABLE
 from lora_lint.recipe import UNKNOWN
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def target_module_not_found(subject: RecipeSubject) -> Iterator[Finding]:
     if isinstance(subject.lowered, LoraKwargs):
         unmatched |= {*subject.lowered.unused}
     for index, entry in enumerate(entries):
-        if entry not in unmatched or _exists(entry, tree):
+        if entry not in unmatched or _exists(subject, entry, tree):
             continue
         wanted = names.suggestion(str(entry), tree)
         if wanted is not None and wanted not in entries:
@@ -163,9 +162,9 @@ def target_module_not_found(subject: RecipeSubject) -> Iterator[Finding]:
         )
 
 
-def _exists(entry: object, tree: ModuleTree) -> bool:
+def _exists(subject: RecipeSubject, entry: object, tree: ModuleTree) -> bool:
     """Whether an entry names modules all the same, which something else keeps from LoRA."""
-    named = EntrySet([entry])
+    named = subject.targets([entry])
     return any(named.has(name) for name, _ in tree.named_modules())
 
 
@@ -315,10 +314,15 @@ def unsupported_target_type(subject: RecipeSubject) -> Iterator[Finding]:
     error, tree = subject.injection.error, subject.tree
     if error is None or tree is None or not error.message.startswith("Target module "):
         return
-    targets = EntrySet(subject.kwargs.get("target_modules"))
+    targets = subject.targets(subject.kwargs.get("target_modules"))
     excluded = EntrySet(subject.kwargs.get("exclude_modules"))
     for name, node in tree.named_modules():
-        if node.kind in ADAPTABLE or not name or not targets.has(name) or excluded.has(name):
+        if (
+            node.kind in subject.behaviour.kinds
+            or not name
+            or not targets.has(name)
+            or excluded.has(name)
+        ):
             continue
         entries = written_targets(subject) or []
         hit = next(iter(targets.hits(name)), None)
@@ -326,14 +330,16 @@ def unsupported_target_type(subject: RecipeSubject) -> Iterator[Finding]:
             f"`{name}` is a {node.cls}, which LoRA cannot wrap",
             field="target_modules",
             item=entries.index(hit) if hit in entries else None,
-            label=_what_it_holds(node),
+            label=_what_it_holds(subject, node),
             help=f'PEFT stops with "Target module {node.cls}(...) is not supported."',
         )
         return
 
 
-def _what_it_holds(node: ModuleNode) -> str | None:
-    inside = [name for name, child in node.children.items() if child.kind in ADAPTABLE]
+def _what_it_holds(subject: RecipeSubject, node: ModuleNode) -> str | None:
+    inside = [
+        name for name, child in node.children.items() if child.kind in subject.behaviour.kinds
+    ]
     return "it holds " + ", ".join(f"`{name}`" for name in inside[:4]) if inside else None
 
 
@@ -412,7 +418,7 @@ def layer_index_out_of_range(subject: RecipeSubject) -> Iterator[Finding]:
     if everything.error or everything.undecided:
         return
     pattern = subject.value("layers_pattern")
-    there = {layer_index(name, pattern) for name in everything.modules} - {None}
+    there = {layer_index(name, pattern, subject.behaviour) for name in everything.modules} - {None}
     missing = [i for i in numbers if i not in there]
     if not there or not missing:
         return

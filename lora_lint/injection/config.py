@@ -1,7 +1,6 @@
 """``peft.LoraConfig``: its fields by version, and what it refuses when it is constructed.
 
-Source: peft 0.21.2 tuners/lora/config.py ``LoraConfig.__post_init__`` and config.py
-``PeftConfigMixin``.
+Source: tuners/lora/config.py ``LoraConfig.__post_init__`` and config.py ``PeftConfigMixin``.
 """
 
 from __future__ import annotations
@@ -9,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from lora_lint.facts import field_defaults, known_fields, task_types
+from lora_lint.facts import field_defaults, init_methods, known_fields, newest_peft, task_types
 from lora_lint.injection import messages
+from lora_lint.injection.semantics import semantics
 from lora_lint.injection.simulation import Raised, Undecided
 from lora_lint.recipe import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lora_lint.injection.semantics import Semantics
 
 Source = Literal["kwargs", "adapter_config"]
 
@@ -61,8 +63,12 @@ _SUBCONFIGS: Final = ("eva_config", "corda_config", "lora_ga_config")
 
 
 class LoraSettings:
-    """A constructed LoraConfig. PEFT changes it while it injects, so this does too."""
+    """A constructed LoraConfig of a release whose behaviour is ``semantics``; fields that it lacks
+    have the values that mean nothing. PEFT changes it while it injects, so this does too.
+    """
 
+    semantics: Semantics
+    inits: frozenset[str]
     task_type: Any
     inference_mode: Any
     r: Any
@@ -87,8 +93,9 @@ class LoraSettings:
     target_parameters: Any
     ensure_weight_tying: Any
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], behaviour: Semantics) -> None:
         self.__dict__.update(values)
+        self.semantics = behaviour
         self.modules_to_tie: set[str] | None = None
         self.target_modules_to_tie: set[str] | None = None
         self.warnings: list[tuple[str, str]] = []
@@ -129,18 +136,11 @@ def construct(config: Mapping[str, Any], version: str, source: Source) -> LoraSe
     Raises ``Raised`` where PEFT would, ``Undecided`` where that depends on something unknown.
     """
     known = known_fields(version)
+    behaviour = semantics(version)
     warnings: list[tuple[str, str]] = []
     given = dict(config)
     if source == "adapter_config":
-        given.pop("runtime_config", None)
-        strange = sorted(name for name in given if name not in known)
-        for name in strange:
-            del given[name]
-        if strange:
-            text = (
-                f"Unexpected keyword arguments {strange} for class LoraConfig, these are ignored."
-            )
-            warnings.append(("UserWarning", text))
+        given = _without_strange_keys(given, known, behaviour, warnings)
     for name in given:
         if name not in known:
             text = f"LoraConfig.__init__() got an unexpected keyword argument '{name}'"
@@ -149,37 +149,68 @@ def construct(config: Mapping[str, Any], version: str, source: Source) -> LoraSe
         value = given.get(name)
         if value is UNKNOWN or (value is not None and (value or name != "megatron_config")):
             raise Undecided(f"what {name} does is not predicted")
-    settings = LoraSettings({**field_defaults(version), **given})
+    defaults = {**field_defaults(newest_peft()), **field_defaults(version)}
+    settings = LoraSettings({**defaults, **given}, behaviour)
+    settings.inits = init_methods(version)
     settings.warnings = warnings
     _post_init(settings, version)
     return settings
 
 
+def _without_strange_keys(
+    given: dict[str, Any],
+    known: frozenset[str],
+    behaviour: Semantics,
+    warnings: list[tuple[str, str]],
+) -> dict[str, Any]:
+    """What loading an adapter_config.json makes of keys that LoraConfig does not have."""
+    given.pop("runtime_config", None)
+    if behaviour.unknown_adapter_keys == "refused":
+        return given
+    strange = sorted(name for name in given if name not in known)
+    if strange and behaviour.unknown_adapter_keys == "warned":
+        text = f"Unexpected keyword arguments {strange} for class LoraConfig, these are ignored."
+        warnings.append(("UserWarning", text))
+    return {name: value for name, value in given.items() if name in known}
+
+
 def _post_init(settings: LoraSettings, version: str) -> None:
-    if settings.task_type is not None and settings.task_type not in task_types(version):
-        allowed = ", ".join(task_types(version))
-        raise Raised(
-            "ValueError",
+    behaviour = settings.semantics
+    allowed = task_types(version)
+    if behaviour.checks_task_type and settings.task_type not in (None, *allowed):
+        text = (
             f"Invalid task type: '{settings.task_type}'. Must be one of the following task types: "
-            f"{allowed}.",
         )
-    settings.target_modules = _as_set(settings.target_modules)
-    settings.exclude_modules = _as_set(settings.exclude_modules)
-    for name in _SUBCONFIGS:
+        raise Raised("ValueError", f"{text}{', '.join(allowed)}.")
+    if behaviour.names_are_sets:
+        settings.target_modules = _as_set(settings.target_modules)
+        settings.exclude_modules = _as_set(settings.exclude_modules)
+    for name in _SUBCONFIGS if behaviour.checks_subconfigs else ():
         _check_subconfig(name, getattr(settings, name))
     if isinstance(settings.target_parameters, str):
         raise Raised("TypeError", "`target_parameters` must be a list of strings or None.")
-    for name in ("layers_to_transform", "layers_pattern"):
-        if isinstance(settings.target_modules, str) and getattr(settings, name) is not None:
-            text = f"`{name}` cannot be used when `target_modules` is a str."
-            raise Raised("ValueError", text)
-    if settings.layers_pattern and settings.layers_to_transform is None:
-        text = "When `layers_pattern` is specified, `layers_to_transform` must also be specified. "
-        raise Raised("ValueError", text)
+    _check_layers(settings)
     _check_init(settings)
     _check_lora_bias(settings)
     if settings.alora_invocation_tokens is not None and settings.task_type != "CAUSAL_LM":
         settings.warn("aLoRA is currently only supported for CAUSAL_LM task.")
+
+
+def _check_layers(settings: LoraSettings) -> None:
+    behaviour = settings.semantics
+    for name in ("layers_to_transform", "layers_pattern"):
+        if (
+            behaviour.strings_refuse_layers
+            and isinstance(settings.target_modules, str)
+            and getattr(settings, name) is not None
+        ):
+            text = f"`{name}` cannot be used when `target_modules` is a str."
+            raise Raised("ValueError", text)
+    layers = settings.layers_to_transform
+    missing = {"never": False, "some": not layers, "set": layers is None}
+    if settings.layers_pattern and missing[behaviour.pattern_needs_layers]:
+        text = "When `layers_pattern` is specified, `layers_to_transform` must also be specified. "
+        raise Raised("ValueError", text)
 
 
 def _as_set(value: Any) -> Any:
@@ -204,14 +235,14 @@ def _check_subconfig(name: str, value: Any) -> None:
 
 def _check_init(settings: LoraSettings) -> None:
     init = settings.init_lora_weights
-    if init == "loftq":
+    if init == "loftq" and "loftq" in settings.inits:
         raise Undecided("init_lora_weights: loftq depends on whether scipy is installed")
     if settings.loftq_config:  # type: ignore[attr-defined]
         settings.warn(
             "`loftq_config` specified but will be ignored when `init_lora_weights` is not 'loftq'."
         )
         return
-    for name in ("eva", "corda"):
+    for name in {"eva", "corda"} & settings.inits:
         given = getattr(settings, f"{name}_config") is not None
         if (init == name) != given:
             problem = "is not specified" if init == name else "specified but will be ignored"

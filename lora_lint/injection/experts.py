@@ -3,7 +3,7 @@
 transformers 5 keeps a layer's experts in stacked parameters. PEFT turns the module names of
 transformers 4 into the names of those parameters before it matches anything.
 
-Source: peft 0.21.2 utils/transformers_weight_conversion.py.
+Source: utils/transformers_weight_conversion.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def convert(
     Returns which written target became which parameter name.
     """
     renamed, fused = tables
-    if isinstance(settings.target_modules, str):
+    if isinstance(settings.target_modules, str) and settings.semantics.experts == "lists only":
+        settings.target_modules = list(dict.fromkeys(settings.target_modules))
+    elif isinstance(settings.target_modules, str):
         resolved = _resolve_string(settings, model, renamed, linear_names)
         if not resolved:
             return {}

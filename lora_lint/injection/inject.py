@@ -1,8 +1,9 @@
 """``get_peft_model``, step by step, on a module tree.
 
-Sources, peft 0.21.2: mapping_func.py ``get_peft_model``; peft_model.py ``PeftModel*.__init__``;
-tuners/tuners_utils.py ``BaseTuner.inject_adapter``; tuners/lora/model.py ``LoraModel``. The methods
-below stand in the order in which PEFT runs them.
+Sources: mapping_func.py ``get_peft_model``; peft_model.py ``PeftModel*.__init__``;
+tuners/tuners_utils.py ``BaseTuner.inject_adapter``; tuners/lora/model.py ``LoraModel``; up to 0.5
+tuners/lora.py. The methods below stand in the order in which PEFT runs them; what differs between
+releases is asked of ``semantics``.
 """
 
 from __future__ import annotations
@@ -13,28 +14,33 @@ from typing import TYPE_CHECKING, Any
 from lora_lint.facts import (
     ALL_LINEAR,
     EMBEDDING_LAYER_NAMES,
-    EXACT_VERSIONS,
+    ENCODES_BEFORE,
     SEQ_CLS_HEAD_NAMES,
     default_targets,
     expert_tables,
+    unpredicted,
+    version_key,
 )
 from lora_lint.injection import experts, messages, saved
 from lora_lint.injection.config import construct, plain, unpredicted_value, without_unknowns
-from lora_lint.injection.layers import Builder, LoraLayer
+from lora_lint.injection.layers import ADAPTER, Builder, LoraLayer
 from lora_lint.injection.matching import (
     EXCLUDED,
     MIN_TARGETS_TO_CONDENSE,
     EntrySet,
     Matcher,
+    SuffixSet,
     condense,
     dotted_suffixes,
+    entries_of,
     layer_index,
-    pattern_key,
+    pattern_keys,
     pattern_matches,
+    pattern_regex,
 )
 from lora_lint.injection.patterns import refuse_slow_patterns
 from lora_lint.injection.result import Adapted, Injection, PeftError, PeftWarning
-from lora_lint.injection.simulation import Module, Raised, Undecided, build
+from lora_lint.injection.simulation import Module, NothingMatched, Raised, Undecided, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +49,7 @@ if TYPE_CHECKING:
     from lora_lint.injection.simulation import Parameter
     from lora_lint.models.module_tree import ModuleTree
 
-_MAMBA_TYPES = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 _MAMBA_REFUSED = ("out_proj", "conv1d")
-_NO_MATCH = "NoMatchingPeftModuleError"
 # What PeftModelFor... adds to modules_to_save, by task type.
 _HEADS = {
     "SEQ_CLS": ("classifier", "score"),
@@ -66,17 +70,13 @@ def inject(
 
     ``config`` maps LoraConfig keywords to values; an absent key is not None. ``lora_lint.UNKNOWN``
     as a value, or inside one, leaves undecided what depends on it. ``source="adapter_config"``
-    treats unknown keys as loading an adapter_config.json does. Exact for the PEFT versions in
-    ``facts.EXACT_VERSIONS``, undecided for others.
+    treats unknown keys as loading an adapter_config.json does. Exact for the released versions from
+    ``facts.EXACT_SINCE`` on, undecided for others.
 
     Raises ``TypeError`` if ``config`` is not a mapping.
     """
     values, unknown, only_figures = without_unknowns(plain(config))
-    if peft not in EXACT_VERSIONS:
-        return Injection(
-            undecided=f"what peft {peft} does is not predicted by this release of lora-lint"
-        )
-    odd = unpredicted_value(values)
+    odd = unpredicted(peft) or unpredicted_value(values)
     if odd is not None or (unknown and not only_figures):
         return Injection(undecided=odd or unknown)
     stage: Any = "config"
@@ -88,7 +88,7 @@ def inject(
         run.run()
     except Raised as exc:
         error = PeftError(stage, exc.type, str(exc))
-        if unknown and exc.type != _NO_MATCH:
+        if unknown and not isinstance(exc, NothingMatched):
             return Injection(undecided=unknown)
         return Injection(error=error, warnings=_warnings(run))
     except Undecided as exc:
@@ -108,7 +108,9 @@ class _Run:
     ) -> None:
         self.tree = tree
         self.settings = settings
+        self.semantics = settings.semantics
         self.peft = peft
+        self.transformers = transformers
         self.model = build(tree)
         self.peft_model = Module("PeftModel")
         self.peft_model.children["base_model"] = Module("LoraModel")
@@ -133,19 +135,32 @@ class _Run:
         """Everything ``get_peft_model`` does."""
         settings = self.settings
         task = settings.task_type
-        if task == "SEQ_CLS":
+        if task == "SEQ_CLS" and self.semantics.heads == "seq_cls before":
             self._add_heads(task)
         self.names = [name for name, _ in self.model.named_modules()]
         self._refuse_layer_numbers()
         refuse_slow_patterns(self._patterns(), self.names)
         self._inject_adapter()
-        if task in ("CAUSAL_LM", "SEQ_2_SEQ_LM") and not self.tree.facts.get("generates"):
-            text = f"'{self.tree.cls}' object has no attribute 'prepare_inputs_for_generation'"
-            raise Raised("AttributeError", text)
-        if task in ("TOKEN_CLS", "QUESTION_ANS"):
+        if task in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
+            self._require_generation(task)
+        if task in ("TOKEN_CLS", "QUESTION_ANS") or (
+            task == "SEQ_CLS" and self.semantics.heads != "seq_cls before"
+        ):
             self._add_heads(task)
         if task in _HEADS:
             self._save_modules(under_peft_model=True)
+
+    def _require_generation(self, task: str) -> None:
+        facts = self.tree.facts
+        text = "'{cls}' object has no attribute '{name}'"
+        if not facts.get("generates"):
+            name = "prepare_inputs_for_generation"
+            raise Raised("AttributeError", text.format(cls=self.tree.cls, name=name))
+        if task == "SEQ_2_SEQ_LM" and self.semantics.seq2seq_needs_encoder_kwargs:
+            there = version_key(self.transformers or "") < ENCODES_BEFORE
+            if not facts.get("encodes", there):
+                name = "_prepare_encoder_decoder_kwargs_for_generation"
+                raise Raised("AttributeError", text.format(cls=self.tree.cls, name=name))
 
     def _refuse_layer_numbers(self) -> None:
         """Without sizes the number of layers is unknown, and so is what a layer's number hits."""
@@ -169,8 +184,8 @@ class _Run:
         settings = self.settings
         if settings.modules_to_save is None:
             settings.modules_to_save = list(_HEADS[task])
-        elif isinstance(settings.modules_to_save, list):
-            settings.modules_to_save = [*settings.modules_to_save, *_HEADS[task]]
+        elif isinstance(settings.modules_to_save, list) or self.semantics.heads == "after":
+            settings.modules_to_save = [*_iterate(settings.modules_to_save), *_HEADS[task]]
         else:
             kind = type(settings.modules_to_save).__name__
             raise Raised("AttributeError", f"'{kind}' object has no attribute 'extend'")
@@ -183,7 +198,8 @@ class _Run:
         if self.tables is not None:
             linear = self._linear_names()
             self.converted = experts.convert(settings, self.model, self.tables, linear)
-        self._check_tied_modules()
+        if self.semantics.tying != "none":
+            self._check_tied_modules()
         self._prepare_adapter_config()
         if settings.layer_replication:
             _replicate_layers(self.model, settings.layer_replication)
@@ -192,12 +208,17 @@ class _Run:
                     "AttributeError", f"'{self.tree.cls}' object has no attribute 'config'"
                 )
         targets = settings.target_modules
-        if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+        shorthand = isinstance(targets, str) and targets.lower() == ALL_LINEAR
+        if shorthand and self.semantics.all_linear != "pattern":
             settings.target_modules = self._linear_names()
         self._condense_targets()
         self._wrap_modules()
         self._check_anything_matched()
         self._mark_trainable()
+        if settings.inference_mode and self.semantics.inference_freezes_names:
+            for name, parameter in self.model.named_parameters():
+                if ADAPTER in name:
+                    parameter.requires_grad = False
         self._set_additional_trainable_modules()
 
     def _input_embeddings(self) -> Module | None:
@@ -217,11 +238,15 @@ class _Run:
         return module
 
     def _tied_names(self) -> list[str]:
-        return saved.tied_module_names(self.model, self.tree.facts, self._input_embeddings)
+        names = self.semantics.tied_names
+        return saved.tied_module_names(self.model, self.tree.facts, self._input_embeddings, names)
 
     def _check_tied_modules(self) -> None:
         settings = self.settings
         to_save = list(dict.fromkeys(_iterate(settings.modules_to_save or ())))
+        if self.semantics.tying == "saved":
+            self._check_tied_saved(to_save)
+            return
         saves = any(_leaf(name) in EMBEDDING_LAYER_NAMES for name in to_save)
         if isinstance(settings.target_modules, str):
             entries = EntrySet(settings.target_modules)
@@ -234,6 +259,19 @@ class _Run:
             self._ensure_tying(tied, saves=saves, targets=targets)
         elif (saves or targets) and tied:
             settings.warn(messages.TIED_NOT_ENSURED)
+
+    def _check_tied_saved(self, to_save: list[Any]) -> None:
+        """As the releases did that tie saved modules only."""
+        settings = self.settings
+        saves = any(name in EMBEDDING_LAYER_NAMES for name in to_save)
+        tied = self._tied_names()
+        if not settings.ensure_weight_tying:
+            if saves and tied:
+                settings.warn(messages.TIED_NOT_ENSURED)
+        elif saves and tied:
+            settings.modules_to_tie = set(tied) - set(to_save)
+        else:
+            settings.warn(messages.TIED_NOT_ADDED if tied else messages.NOTHING_TIED)
 
     def _ensure_tying(self, tied: list[str], *, saves: bool, targets: bool) -> None:
         settings = self.settings
@@ -275,12 +313,20 @@ class _Run:
 
     def _linear_names(self) -> list[str]:
         """What ``all-linear`` stands for (``_maybe_include_all_linear_layers``)."""
-        names = [n for n, m in self.model.named_modules() if m.kind in ("Linear", "Conv1D")]
+        style = self.semantics.all_linear
         facts = self.tree.facts
+        names = [n for n, m in self.model.named_modules() if m.kind in ("Linear", "Conv1D")]
         if not facts.get("pretrained"):
+            if style != "names":
+                raise Raised("ValueError", messages.ALL_LINEAR_CUSTOM)
             return names
+        if style != "names":
+            names = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
+        if "output_embeddings_error" in facts:
+            text = f"`get_output_embeddings` of {self.tree.cls} fails"
+            raise Raised(facts["output_embeddings_error"], text)
         head = facts.get("output_embeddings")
-        if head is None and self.settings.task_type == "SEQ_CLS":
+        if head is None and self.settings.task_type == "SEQ_CLS" and style != "leaves":
             heads = (h for h in SEQ_CLS_HEAD_NAMES if h in self.model.children)
             head = next(heads, None)
         return [name for name in names if name != head]
@@ -288,9 +334,14 @@ class _Run:
     def _condense_targets(self) -> None:
         settings = self.settings
         targets = settings.target_modules
-        if not isinstance(targets, list) or len(targets) < MIN_TARGETS_TO_CONDENSE:
+        style = self.semantics.condensed
+        if (
+            style == "never"
+            or not isinstance(targets, list)
+            or len(targets) < MIN_TARGETS_TO_CONDENSE
+        ):
             return
-        entries = EntrySet(targets)
+        entries = EntrySet(targets) if style == "by name" else SuffixSet(targets)
         others = {name for name, _ in self.model.named_modules() if not entries.has(name)}
         fewer = condense(set(targets), others)
         if len(fewer) < len(targets):
@@ -305,7 +356,9 @@ class _Run:
         tie = settings.target_modules_to_tie or set()
         to_tie: list[str] = []
         for key in [name for name, _ in self.model.named_modules()]:
-            if not key:
+            if not key and not self.semantics.root_can_match:
+                continue
+            if self._save_during(key):
                 continue
             hit = matcher(key)
             if key in tie or any(suffix in tie for suffix in dotted_suffixes(key)):
@@ -320,6 +373,22 @@ class _Run:
             self._wrap_parameters()
         for key in to_tie:
             self._wrap_module(key)
+
+    def _save_during(self, key: str) -> bool:
+        """Whether a module is copied where it would be adapted, as peft 0.6.2 to 0.15 do."""
+        names = self.settings.modules_to_save
+        if self.semantics.saved_modules != "during" or names is None:
+            return False
+        if not any(saved.ends_with(key, name) for name in _iterate(names)):
+            return False
+        parent_name, _, leaf = key.rpartition(".")
+        parent = self.model.get_submodule(parent_name)
+        target = self.model.get_submodule(key)
+        if isinstance(target, saved.SavedWrapper):
+            target.copy_again()
+        else:
+            parent.children[leaf] = saved.SavedWrapper(target, None, self.semantics)
+        return True
 
     def _wrap_module(self, key: str) -> None:
         parent_name, _, leaf = key.rpartition(".")
@@ -342,7 +411,7 @@ class _Run:
         raise Raised("AttributeError", text)
 
     def _refuse_mamba(self, leaf: str) -> None:
-        if self.tree.model_type in _MAMBA_TYPES and leaf in _MAMBA_REFUSED:
+        if self.tree.model_type in self.semantics.mamba_types and leaf in _MAMBA_REFUSED:
             text = (
                 f"[PEFT:LORA] Module '{leaf}' is incompatible with Mamba-based models "
                 f"(model_type='{self.tree.model_type}')."
@@ -351,17 +420,13 @@ class _Run:
 
     def _rank_and_alpha(self, key: str) -> tuple[Any, Any]:
         settings = self.settings
-        values = []
-        for field, default in (
-            ("rank_pattern", settings.r),
-            ("alpha_pattern", settings.lora_alpha),
-        ):
-            patterns = getattr(settings, field)
+        for patterns in (settings.rank_pattern, settings.alpha_pattern):
             if not isinstance(patterns, dict):
                 kind = type(patterns).__name__
                 raise Raised("AttributeError", f"'{kind}' object has no attribute 'keys'")
-            values.append(patterns.get(pattern_key(patterns, key), default))
-        return values[0], values[1]
+        rank_key, alpha_key = pattern_keys(settings, key)
+        r = settings.rank_pattern.get(rank_key, settings.r)
+        return r, settings.alpha_pattern.get(alpha_key, settings.lora_alpha)
 
     def _wrap_parameters(self) -> None:
         names = _sorted(set(_iterate(self.settings.target_parameters)))
@@ -424,14 +489,17 @@ class _Run:
                     "matched."
                 )
                 settings.warn(text, "RuntimeWarning")
-            self._warn_unmatched_patterns()
+            if self.semantics.unmatched_patterns_warn:
+                self._warn_unmatched_patterns()
             return
         if settings.target_modules == "dummy-target-modules":
             return
-        raise Raised(_NO_MATCH, self._no_match_message())
+        raise NothingMatched(self.semantics.no_match_error, self._no_match_message())
 
     def _no_match_message(self) -> str:
         settings = self.settings
+        if not self.semantics.explains_no_match:
+            return messages.NO_MATCH.format(targets=settings.target_modules)
         if self.excluded and not self.passed:
             return messages.ALL_EXCLUDED
         if not self.excluded and self.passed and not settings.target_modules:
@@ -455,7 +523,9 @@ class _Run:
         for field in ("rank_pattern", "alpha_pattern"):
             patterns = getattr(self.settings, field)
             missed = sorted(
-                p for p in patterns if not any(pattern_matches(p, name) for name in self.modules)
+                p
+                for p in patterns
+                if not any(self._pattern_matches(p, name) for name in self.modules)
             )
             if missed:
                 text = messages.PATTERNS_UNMATCHED.format(field=field, keys=missed)
@@ -472,19 +542,28 @@ class _Run:
         if settings.bias == "none":
             return
         if settings.bias == "all":
+            ends = self.semantics.bias_all == "ends"
             for name, parameter in self.model.named_parameters():
-                if name == "bias" or name.endswith(".bias"):
+                if (name == "bias" or name.endswith(".bias")) if ends else "bias" in name:
                     parameter.requires_grad = True
             return
-        if not isinstance(settings.bias, str):
-            kind = type(settings.bias).__name__
-            raise Raised("AttributeError", f"'{kind}' object has no attribute 'endswith'")
-        if not settings.bias.endswith("_only"):
-            text = f"Requested bias: {settings.bias}, is not implemented."
-            raise Raised("NotImplementedError", text)
+        self._check_bias(settings.bias)
+        if not self.semantics.sees_bias:
+            return
         for module in list(self.model.modules()):
-            if isinstance(module, LoraLayer) and "bias" in module.base.parameters:
-                module.base.parameters["bias"].requires_grad = True
+            if isinstance(module, LoraLayer) and module.bias is not None:
+                module.bias.requires_grad = True
+
+    def _check_bias(self, bias: Any) -> None:
+        text = f"Requested bias: {bias}, is not implemented."
+        if self.semantics.bias_only == "lora_only":
+            if bias != "lora_only":
+                raise Raised("NotImplementedError", text)
+        elif not isinstance(bias, str):
+            kind = type(bias).__name__
+            raise Raised("AttributeError", f"'{kind}' object has no attribute 'endswith'")
+        elif not bias.endswith("_only"):
+            raise Raised("NotImplementedError", text)
 
     def _adapter_parameters(self) -> dict[int, bool]:
         """Adapter parameters by identity, and whether each is trained."""
@@ -502,7 +581,7 @@ class _Run:
     def _set_additional_trainable_modules(self) -> None:
         settings = self.settings
         if settings.modules_to_save is not None:
-            self._save_modules()
+            self._save_modules(under_peft_model=self.semantics.saved_modules != "shielded")
         if settings.modules_to_tie is not None:
             embeddings = self._require_input_embeddings()
             if not isinstance(embeddings, saved.SavedWrapper):
@@ -522,16 +601,21 @@ class _Run:
         names = self.settings.modules_to_save if names is None else names
         if not names:
             return
-        inference = bool(self.settings.inference_mode)
+        inference = self._copies_frozen
         model = self.peft_model if under_peft_model else self.model
         hits = saved.set_trainable(
             model,
             _iterate(names),
-            lambda target: saved.SavedWrapper(target, tied, inference=inference),
+            lambda target: saved.SavedWrapper(target, tied, self.semantics, inference=inference),
             saved.SavedWrapper,
+            self.semantics,
             inference=inference,
         )
         self.saved_hits |= {name for name in _iterate(names) if any(h.endswith(name) for h in hits)}
+
+    @property
+    def _copies_frozen(self) -> bool:
+        return bool(self.settings.inference_mode) and self.semantics.inference_freezes_copies
 
     def _train_tokens(self) -> None:
         settings = self.settings
@@ -548,7 +632,8 @@ class _Run:
                     "ValueError", text + "`modules_to_save` or `trainable_tokens` but not both."
                 )
         is_tied = self.tree.facts.get("tie_word_embeddings", False)
-        skipped, mismatch = self._tied_token_layers(layers) if is_tied else (set(), False)
+        compared = is_tied and self.semantics.tied_rows == "indices"
+        skipped, mismatch = self._tied_token_layers(layers) if compared else (set(), False)
         for name, rows in layers.items():
             if name not in skipped:
                 self._wrap_tokens([name], rows, None)
@@ -580,12 +665,16 @@ class _Run:
         return set(tied) & tied_names, False
 
     def _wrap_tokens(self, names: list[str], rows: Any, tied: saved.TokensWrapper | None) -> None:
-        inference = bool(self.settings.inference_mode)
+        inference = self._copies_frozen
+        model = self.model if self.semantics.saved_modules == "shielded" else self.peft_model
         hits = saved.set_trainable(
-            self.model,
+            model,
             names,
-            lambda target: saved.TokensWrapper(target, rows, tied, inference=inference),
+            lambda target: saved.TokensWrapper(
+                target, rows, tied, self.semantics, inference=inference
+            ),
             saved.TokensWrapper,
+            self.semantics,
             inference=inference,
         )
         if names and not hits:
@@ -655,12 +744,18 @@ class _Run:
                 field: tuple(
                     key
                     for key in (patterns if isinstance(patterns, dict) else ())
-                    if not any(_safely(key, name) for name in hit)
+                    if not any(self._pattern_matches(key, name) for name in hit)
                 )
                 for field, patterns in self.written_patterns.items()
             },
             "layers_to_transform": tuple(self._dead_layers()),
         }
+
+    def _pattern_matches(self, pattern: Any, name: str) -> bool:
+        try:
+            return pattern_matches(pattern, name, self.semantics.pattern_keys)
+        except Raised:
+            return False
 
     def _dead_targets(self) -> Iterator[Any]:
         written = self.written_targets
@@ -668,7 +763,8 @@ class _Run:
             if not self.modules and not self.parameters:
                 yield written
             return
-        alive = {entry for name in self.modules for entry in EntrySet(written).hits(name)}
+        entries = entries_of(written, self.semantics)
+        alive = {entry for name in self.modules for entry in entries.hits(name)}
         for entry in written or ():
             became = self.converted.get(entry, ())
             if entry in alive or any(EntrySet(became).has(name) for name in self.parameters):
@@ -680,7 +776,7 @@ class _Run:
         if indexes is None or isinstance(indexes, str):
             return
         pattern = self.settings.layers_pattern
-        alive = {layer_index(name, pattern) for name in self.modules}
+        alive = {layer_index(name, pattern, self.semantics) for name in self.modules}
         for index in _written_list(indexes):
             if index not in alive:
                 yield index
@@ -697,10 +793,13 @@ class _Run:
         ]
         for field in ("rank_pattern", "alpha_pattern"):
             keys = getattr(settings, field)
-            patterns += [rf"(.*\.)?({key})$" for key in (keys if isinstance(keys, dict) else ())]
+            patterns += [
+                pattern_regex(key, self.semantics.pattern_keys)
+                for key in (keys if isinstance(keys, dict) else ())
+            ]
         layers = settings.layers_pattern
         for pattern in [layers] if isinstance(layers, str) else layers or ():
-            patterns.append(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.")
+            patterns.append(self.semantics.layer_number.replace("{pattern}", pattern))
         return patterns
 
 
@@ -720,13 +819,6 @@ def _written_list(value: Any) -> list[Any]:
 
 def _like(settings: LoraSettings, entry: Any) -> Any:
     return entry if isinstance(settings.exclude_modules, str) else [entry]
-
-
-def _safely(pattern: Any, name: str) -> bool:
-    try:
-        return pattern_matches(pattern, name)
-    except Raised:
-        return False
 
 
 def _leaf(name: Any) -> str:

@@ -1,7 +1,7 @@
 """LoRA layers: what wraps a module or parameter of each kind, and what they refuse.
 
-Sources, peft 0.21.2: tuners/lora/layer.py (``LoraLayer.update_layer`` and the classes below it),
-tuners/lora/model.py ``_create_new_module``, tuners/lora/dora.py.
+Sources: tuners/lora/layer.py (``LoraLayer.update_layer`` and the classes below it),
+tuners/lora/model.py ``_create_new_module``, tuners/lora/dora.py; up to 0.5 tuners/lora.py.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ _PLAIN_VARIANTS: Final = frozenset({()})
 
 
 class LoraLayer(Module):
-    """A wrapper around a base layer, with the containers that PEFT registers in it."""
+    """A layer around a base layer, or in its place (``replaced``), with the containers that PEFT
+    registers in it.
+    """
 
-    __slots__ = ("adapter", "alpha", "frozen", "parameter_name", "r", "scale", "tied")
+    __slots__ = ("adapter", "alpha", "frozen", "parameter_name", "r", "replaced", "scale", "tied")
 
-    def __init__(self, base: Module, kind: str, parameter_name: str | None = None) -> None:
+    def __init__(
+        self, base: Module, kind: str, parameter_name: str | None = None, *, wraps: bool = True
+    ) -> None:
         super().__init__(f"lora.{kind}")
+        self.replaced = None if wraps else base
         self.parameter_name = parameter_name
         self.r: Any = 0
         self.alpha: Any = 0
@@ -40,12 +45,14 @@ class LoraLayer(Module):
         self.frozen: tuple[str, ...] = ()
         self.adapter: list[Parameter] = []
         self.tied = False
-        self.children["base_layer"] = base
+        if wraps:
+            self.children["base_layer"] = base
+        else:
+            self.parameters = base.parameters
         for name in ("lora_dropout", "lora_A", "lora_B"):
             self.children[name] = Module("ModuleDict", "container")
         for name in ("lora_embedding_A", "lora_embedding_B"):
             self.children[name] = Module("ParameterDict", "container")
-        self.children["lora_magnitude_vector"] = Module("ModuleDict", "container")
 
     def deepcopy(self, memo: dict[int, Any] | None = None, *, share: bool = False) -> Module:
         """As ``copy.deepcopy``, which fails on factors that are views of the embeddings'
@@ -60,6 +67,12 @@ class LoraLayer(Module):
     def base(self) -> Module:
         """The innermost wrapped module (``get_base_layer``)."""
         return base_of(self)
+
+    @property
+    def bias(self) -> Parameter | None:
+        """The bias of the base layer."""
+        holder = self.base if self.replaced is None else self
+        return holder.parameters.get("bias")
 
     def attribute(self, name: str) -> Module | None:
         """As torch's; an attention's ``out_proj`` is the unwrapped one."""
@@ -78,16 +91,26 @@ class LoraLayer(Module):
             layer.parameters[under] = parameter
         self.adapter.append(parameter)
 
+    def drop_bias(self) -> None:
+        """Take away what ``lora_bias`` has added."""
+        factor = self.children["lora_B"].children.get(ADAPTER)
+        if factor is not None and "bias" in factor.parameters:
+            self.adapter.remove(factor.parameters.pop("bias"))
+
     def numel(self) -> int:
         """The adapter's parameters in this layer."""
         return sum(parameter.numel() for parameter in self.adapter)
 
 
 def base_of(module: Module) -> Module:
-    """What a wrapper wraps, down to the model's own module."""
-    while "base_layer" in module.children:
-        module = module.children["base_layer"]
-    return module
+    """What a wrapper wraps or replaces, down to the model's own module."""
+    while True:
+        if "base_layer" in module.children:
+            module = module.children["base_layer"]
+        elif isinstance(module, LoraLayer) and module.replaced is not None:
+            module = module.replaced
+        else:
+            return module
 
 
 class Builder:
@@ -96,6 +119,7 @@ class Builder:
 
     def __init__(self, settings: LoraSettings, dtype: str, *, sized: bool) -> None:
         self.settings = settings
+        self.semantics = settings.semantics
         self.dtype = dtype
         self.sized = sized
         self.makers: dict[str, Callable[[Module, Any, Any, LoraLayer | None], LoraLayer]] = {
@@ -115,15 +139,26 @@ class Builder:
 
         Raises ``Raised("ValueError")`` for a kind PEFT has no layer for.
         """
-        maker = self.makers.get(base_of(target).kind)
-        if maker is None:
+        kind = base_of(target).kind
+        maker = self.makers.get(kind)
+        if maker is None or kind not in self.semantics.kinds:
             raise Raised("ValueError", messages.UNSUPPORTED.format(cls=base_of(target).cls))
         return maker(target, r, alpha, tied_to)
+
+    def _layer(self, target: Module, kind: str, parameter_name: str | None = None) -> LoraLayer:
+        layer = LoraLayer(target, kind, parameter_name, wraps=self.semantics.layers_wrap)
+        if self.semantics.magnitude == "module":
+            layer.children["lora_magnitude_vector"] = Module("ModuleDict", "container")
+        return layer
 
     # Parts that all layers share, in the order in which PEFT runs them ----------------------------
 
     def _variant(self, supported: frozenset[tuple[str, ...]]) -> tuple[str, ...]:
         settings = self.settings
+        if self.semantics.variants != "exclusive":
+            if supported is _LINEAR_VARIANTS and settings.alora_invocation_tokens is not None:
+                return ("alora_invocation_tokens",)
+            return ("use_dora",) if settings.use_dora and ("use_dora",) in supported else ()
         requested = tuple(
             name
             for name, on in (
@@ -138,8 +173,18 @@ class Builder:
             raise Raised("ValueError", text)
         return requested
 
+    def _check_alora(self, kind: str) -> None:
+        alora = self.settings.alora_invocation_tokens is not None
+        if alora and self.semantics.variants == "alora for linear":
+            raise Raised("ValueError", f"aLoRA does not support adapting {kind} layers.")
+
+    def _check_dora(self, kind: str) -> None:
+        if self.settings.use_dora and kind not in self.semantics.dora_kinds:
+            text = f"{kind} does not support DoRA yet, please set it to False"
+            raise Raised(self.semantics.dora_refused, text)
+
     def _check_rank(self, r: Any) -> None:
-        if _not_above_zero(r):
+        if self.semantics.no_rank == "refused" and _not_above_zero(r):
             text = f"`r` should be a positive integer value but the value passed is {r}"
             raise Raised("ValueError", text)
 
@@ -158,6 +203,13 @@ class Builder:
             text = messages.LORA_BIAS_UNMERGEABLE.format(cls=base.cls)
             self.settings.warn(text, "PeftWarning")
 
+    def _stays_empty(self, layer: LoraLayer, r: Any, alpha: Any) -> bool:
+        """Whether a rank of 0 or less leaves the layer without an adapter, as before peft 0.6."""
+        if self.semantics.no_rank == "refused" or not _not_above_zero(r):
+            return False
+        layer.r, layer.alpha = r, alpha
+        return True
+
     def _set_scale(self, layer: LoraLayer, r: Any, alpha: Any) -> None:
         layer.r, layer.alpha = r, alpha
         try:
@@ -166,6 +218,8 @@ class Builder:
             raise Raised("TypeError", str(exc)) from None
 
     def _add_dora(self, layer: LoraLayer, size: int) -> None:
+        if self.semantics.magnitude == "parameter":
+            layer.children["lora_magnitude_vector"] = Module("ParameterDict", "container")
         layer.add("lora_magnitude_vector", Parameter((size,)))
 
     # Dense layers
@@ -192,7 +246,7 @@ class Builder:
         return self._dense(target, r, alpha, tied_to)
 
     def _dense(self, target: Module, r: Any, alpha: Any, tied_to: LoraLayer | None) -> LoraLayer:
-        layer = LoraLayer(target, "Linear")
+        layer = self._layer(target, "Linear")
         into, out = layer.base.features
         self._update_dense(layer, into, out, r, alpha, _LINEAR_VARIANTS, tied_to)
         return layer
@@ -215,6 +269,8 @@ class Builder:
             self._warn_lora_bias(layer.base)
         variant = self._variant(variants)
         self._check_dropout()
+        if self._stays_empty(layer, r, alpha):
+            return
         rank = r if layer.parameter_name is None else _times(r, experts)
         _require_size(rank)
         a, b = Parameter((rank, into)), Parameter((out, rank))
@@ -225,7 +281,9 @@ class Builder:
             layer.tied = not settings.inference_mode
         self._set_scale(layer, r, alpha)
         a, b = self._initialised(layer, a, b, r)
-        if "use_dora" in variant and (b.shape[0], a.shape[1]) != (out, into):
+        transposed = layer.base.kind == "Conv1D" and not self.semantics.dora_transposes
+        weight = (into, out) if transposed else (out, into)
+        if "use_dora" in variant and (b.shape[0], a.shape[1]) != weight:
             text = "the sizes of the weight and of lora_B @ lora_A differ"  # olora on a Conv1D
             raise Raised("RuntimeError", text)
         layer.add("lora_A", a)
@@ -244,35 +302,40 @@ class Builder:
         """What the initialisation makes of the factors: an SVD or QR can't give more ranks than the
         weight has."""
         init = self.settings.init_lora_weights
+        inits = self.settings.inits
+        if self.semantics.init_strings == "truth":
+            return a, b
         if isinstance(init, str):
-            if init.startswith("pissa"):
+            if "pissa" in inits and init.startswith("pissa"):
                 return self._decomposed(layer, r, _check_pissa(init))
-            if init.startswith("corda"):
+            if "corda" in inits and init.startswith("corda"):
                 self._base_weight(layer)
                 text = (
                     "`eigens` attribute not found for layer, please run `preprocess_corda` first. "
                 )
                 raise Raised("ValueError", text)
-            if init.lower() == "olora":
+            if "olora" in inits and init.lower() == "olora":
                 return self._decomposed(layer, r, None)
-            if init.lower() == "mica" and layer.parameter_name is None:
+            if "mica" in inits and init.lower() == "mica" and layer.parameter_name is None:
                 self._check_mica(self._base_weight(layer), r)
                 return a, b
-        if init == "eva":
-            return a, b
-        if init in ("orthogonal", "lora_ga"):
-            if _weight_of(layer) is None:
-                raise Raised(
-                    "AttributeError", f"'{layer.base.cls}' object has no attribute 'weight'"
-                )
-            if init == "orthogonal" and r % 2:
-                text = (
-                    f"Orthogonal initialization requires the LoRA rank to be even, got {r} instead."
-                )
-                raise Raised("ValueError", text)
-            return a, b
+            if init == "eva" and init in inits:
+                return a, b
+            if init in inits & {"orthogonal", "lora_ga"}:
+                self._check_weight(layer)
+                if init == "orthogonal" and r % 2:
+                    text = (
+                        "Orthogonal initialization requires the LoRA rank to be even, got "
+                        f"{r} instead."
+                    )
+                    raise Raised("ValueError", text)
+                return a, b
         _check_default_init(init)
         return a, b
+
+    def _check_weight(self, layer: LoraLayer) -> None:
+        if _weight_of(layer) is None:
+            raise Raised("AttributeError", f"'{layer.base.cls}' object has no attribute 'weight'")
 
     def _base_weight(self, layer: LoraLayer) -> tuple[int, ...]:
         weight = _weight_of(layer)
@@ -313,18 +376,21 @@ class Builder:
         tied_to: LoraLayer | None,  # noqa: ARG002
     ) -> LoraLayer:
         settings = self.settings
-        layer = LoraLayer(target, "Embedding")
+        layer = self._layer(target, "Embedding")
         count, dim = layer.base.features
+        self._check_dora("Embedding")
         if settings.lora_bias:
             text = f"lora_bias={settings.lora_bias} is not supported for Embedding."
             raise Raised("ValueError", text)
         self._check_rank(r)
         variant = self._variant(_EMBEDDING_VARIANTS)
         self._check_dropout()
+        if self._stays_empty(layer, r, alpha):
+            return layer
         _require_size(r)
         self._set_scale(layer, r, alpha)
         init = settings.init_lora_weights
-        if isinstance(init, str) and init.lower() == "mica":
+        if isinstance(init, str) and "mica" in settings.inits and init.lower() == "mica":
             self._check_mica(self._base_weight(layer), r)
         layer.children["lora_dropout"].children[ADAPTER] = Module("Dropout")
         layer.add("lora_embedding_A", Parameter((r, count)))
@@ -343,10 +409,19 @@ class Builder:
         tied_to: LoraLayer | None,  # noqa: ARG002
     ) -> LoraLayer:
         settings = self.settings
-        layer = LoraLayer(target, base_of(target).kind)
+        layer = self._layer(target, base_of(target).kind)
         base = layer.base
         (into, out), kernel = base.features, base.facts["kernel"]
         groups = base.facts.get("groups", 1)
+        late = layer.base.kind == "Conv1d"  # refused only when everything else is done
+        if not late:
+            self._check_dora(base.kind)
+        self._check_alora(base.kind)
+        if self.semantics.conv_groups == "weight":
+            into //= groups
+        undivided = groups if self.semantics.conv_groups == "module" else 1
+        if self.semantics.conv_groups != "groups":
+            groups = 1
         if groups > 1:
             settings.warn(
                 "LoRA adapter added to ConvNd layer with groups > 1. Merging is not supported."
@@ -362,6 +437,8 @@ class Builder:
         self._warn_lora_bias(base)
         variant = self._variant(_CONV_VARIANTS)
         self._check_dropout()
+        if self._stays_empty(layer, r, alpha):
+            return layer
         _require_size(r)
         layer.children["lora_dropout"].children[ADAPTER] = Module("Dropout")
         layer.add("lora_A", Parameter((r, into, *kernel)))
@@ -369,9 +446,14 @@ class Builder:
         if settings.lora_bias:
             layer.add("lora_B", Parameter((out,)), under="bias")
         self._set_scale(layer, r, alpha)
-        if settings.init_lora_weights != "lora_ga":
-            _check_default_init(settings.init_lora_weights)
+        init = settings.init_lora_weights
+        if self.semantics.init_strings == "checked" and init not in settings.inits & {"lora_ga"}:
+            _check_default_init(init)
+        if late:
+            self._check_dora(base.kind)
         if "use_dora" in variant:
+            if undivided > 1:
+                raise Raised("RuntimeError", "the adapter's size is not that of the weight")
             self._add_dora(layer, out)
         return layer
 
@@ -391,17 +473,21 @@ class Builder:
         if self.settings.use_dora:
             text = "MultiheadAttention does not support DoRA (yet), please set use_dora to False"
             raise Raised("ValueError", text)
-        layer = LoraLayer(target, "MultiheadAttention")
+        self._check_alora("MultiheadAttention")
+        layer = self._layer(target, "MultiheadAttention")
         into, out = base.features
         inner = self._dense(base.children["out_proj"], r, alpha, None)
         base.children["out_proj"] = inner
         self._update_dense(layer, into, out, r, alpha, _PLAIN_VARIANTS)
+        if not self.semantics.attention_bias:
+            for wrapped in (inner, layer):
+                wrapped.drop_bias()
         return layer
 
     def wrap_parameter(self, target: Module, name: str, r: Any, alpha: Any) -> LoraLayer:
         """A ParamWrapper around a module, for one of its parameters."""
         settings = self.settings
-        layer = LoraLayer(target, "ParamWrapper", name)
+        layer = self._layer(target, "ParamWrapper", name)
         parameter = layer.base.parameters.get(name)
         shape = (
             parameter.shape
@@ -410,7 +496,8 @@ class Builder:
         )
         if len(shape) not in (2, 3):
             text = messages.PARAMETER_DIMENSIONS.format(count=len(shape))
-            raise Raised("ValueError", text)
+            flat = len(shape) < 2
+            raise Raised(self.semantics.flat_parameter_error if flat else "ValueError", text)
         for on, what in (
             (settings.lora_dropout, "lora_dropout != 0"),
             (settings.fan_in_fan_out, "fan_in_fan_out"),

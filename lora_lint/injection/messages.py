@@ -10,6 +10,7 @@ ALL_EXCLUDED = (
     "All modules were excluded. This is likely unintended. Check your `target_modules`, "
     "`exclude_modules` and `modules_to_save` configuration."
 )
+ALL_LINEAR_CUSTOM = "Only instances of PreTrainedModel support `target_modules='all-linear'`"
 NOTHING_PASSED = (
     "No `target_modules` passed but also no `target_parameters` found. Please check the values for "
     "these arguments."

@@ -1,8 +1,7 @@
 """Modules that are trained in full beside the adapters, and single tokens of embeddings.
 
-Source: peft 0.21.2 utils/other.py (``ModulesToSaveWrapper``, ``TrainableTokensWrapper``,
-``_set_trainable``, ``set_additional_trainable_modules``,
-``_get_module_names_tied_with_embedding``).
+Source: utils/other.py (``ModulesToSaveWrapper``, ``TrainableTokensWrapper``, ``_set_trainable``,
+``set_additional_trainable_modules``, ``_get_module_names_tied_with_embedding``).
 """
 
 from __future__ import annotations
@@ -16,14 +15,24 @@ from lora_lint.injection.simulation import Module, Parameter, Raised, Undecided
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from lora_lint.injection.semantics import Semantics
+
 
 class SavedWrapper(Module):
     """A ModulesToSaveWrapper: the frozen original and a trained copy."""
 
-    __slots__ = ()
+    __slots__ = ("semantics",)
 
-    def __init__(self, original: Module, tied: Module | None, *, inference: bool) -> None:
+    def __init__(
+        self,
+        original: Module,
+        tied: Module | None,
+        behaviour: Semantics,
+        *,
+        inference: bool = False,
+    ) -> None:
         super().__init__("ModulesToSaveWrapper")
+        self.semantics = behaviour
         self.children["original_module"] = original
         copies = self.children["modules_to_save"] = Module("ModuleDict", "container")
         if tied is not None:
@@ -31,15 +40,21 @@ class SavedWrapper(Module):
             copies.children[ADAPTER].parameters["weight"] = _weight(tied)
         else:
             copies.children[ADAPTER] = original.deepcopy()
-        _refuse(original, "modules_to_save")
+        _refuse(original, "modules_to_save", behaviour)
         self.activate(inference=inference)
 
     def activate(self, *, inference: bool) -> None:
         """Train the copy and freeze the original, whatever is wrapped inside them
         (``set_adapter``).
         """
-        self.children["original_module"].requires_grad_(False)
+        self.children["original_module"].requires_grad_(not self.semantics.originals_frozen)
         self.copy.requires_grad_(not inference)
+
+    def copy_again(self) -> None:
+        """What saving a saved module once more does (``update``)."""
+        if self.semantics.copied_again:
+            copies = self.children["modules_to_save"]
+            copies.children[ADAPTER] = self.children["original_module"].deepcopy()
 
     @property
     def copy(self) -> Module:
@@ -48,31 +63,50 @@ class SavedWrapper(Module):
 
     def attribute(self, name: str) -> Module | None:
         """As torch's; what the wrapper lacks is looked up in the trained copy."""
-        return self.children.get(name) or self.copy.attribute(name)
+        own = self.children.get(name)
+        if own is not None or self.semantics.copies_forward != "all":
+            return own
+        return self.copy.attribute(name)
 
 
 class TokensWrapper(Module):
     """A TrainableTokensWrapper: the original module and the rows that are trained."""
 
-    __slots__ = ("tied",)
+    __slots__ = ("in_graph", "tied")
 
     def __init__(
-        self, original: Module, indices: Any, tied: TokensWrapper | None, *, inference: bool
+        self,
+        original: Module,
+        indices: Any,
+        tied: TokensWrapper | None,
+        behaviour: Semantics,
+        *,
+        inference: bool,
     ) -> None:
         super().__init__("TrainableTokensWrapper")
         self.tied = tied
+        self.in_graph = False
         layer = self.children["token_adapter"] = Module("TrainableTokensLayer")
         layer.children["base_layer"] = original
         if tied is None:
             delta = Module("ParameterDict", "container")
             layer.children["trainable_tokens_delta"] = delta
             layer.children["trainable_tokens_original"] = Module("BufferDict")
-            delta.parameters[ADAPTER] = _rows(original, indices)
+            delta.parameters[ADAPTER] = _rows(original, indices, behaviour)
+            trained = _weight(original).requires_grad
+            self.in_graph = trained and behaviour.rows_copied == "in the graph"
             delta.parameters[ADAPTER].requires_grad = not inference
         else:
             for name in ("trainable_tokens_delta", "trainable_tokens_original"):
                 layer.children[name] = tied.children["token_adapter"].children[name]
-        _refuse(original, "trainable_token_indices")
+        _refuse(original, "trainable_token_indices", behaviour)
+
+    def deepcopy(self, memo: dict[int, Any] | None = None, *, share: bool = False) -> Module:
+        """As ``copy.deepcopy``, which fails on rows that are still part of a graph."""
+        if self.in_graph:
+            text = "Only Tensors created explicitly by the user (graph leaves) support the deepcopy"
+            raise Raised("RuntimeError", text)
+        return super().deepcopy(memo, share=share)
 
     def attribute(self, name: str) -> Module | None:
         """As torch's; ``original_module`` is what the token layer wraps."""
@@ -81,22 +115,24 @@ class TokensWrapper(Module):
         return self.children.get(name)
 
 
-def _refuse(original: Module, what: str) -> None:
-    """``AuxiliaryTrainingWrapper.check_module``."""
-    if original.kind == "container" or isinstance(original, LoraLayer):
+def _refuse(original: Module, what: str, behaviour: Semantics) -> None:
+    """``check_module`` of the wrappers."""
+    if (behaviour.refuses_containers and original.kind == "container") or (
+        behaviour.refuses_adapted and isinstance(original, LoraLayer)
+    ):
         text = f"{what} cannot be applied to modules of type <class '{original.cls}'>"
         raise Raised("TypeError", text)
 
 
-def _rows(original: Module, indices: Any) -> Parameter:
+def _rows(original: Module, indices: Any, behaviour: Semantics) -> Parameter:
     """The rows of a weight that are trained.
 
     Raises ``Raised("IndexError")`` for a row that is not there.
     """
     weight = _weight(original)
     module = base_of(original.copy if isinstance(original, SavedWrapper) else original)
-    if module.kind not in ("Embedding", "Linear"):
-        raise Raised("AttributeError", f"'{module.cls}' object has no attribute 'in_features'")
+    if behaviour.token_kinds is not None and module.kind not in behaviour.token_kinds:
+        raise Raised("AttributeError", f"'{module.cls}' object has no attribute 'embedding_dim'")
     count = weight.shape[0]
     rows = list(indices) if isinstance(indices, list | tuple) else [indices]
     if any(isinstance(row, bool) or not isinstance(row, int) for row in rows):
@@ -125,6 +161,7 @@ def set_trainable(
     names: Iterable[Any],
     wrap: Callable[[Module], Module],
     cls: type[Module],
+    behaviour: Semantics,
     *,
     inference: bool,
 ) -> list[str]:
@@ -134,27 +171,31 @@ def set_trainable(
     Returns the keys that were hit.
     """
     names = list(names)
-    keys = [key for key, _ in model.named_modules(remove_duplicate=False)]
+    twice = behaviour.names_twice
+    keys = [key for key, _ in model.named_modules(remove_duplicate=not twice)]
     found = []
     for key in keys:
-        if not any(_ends_with(key, name) for name in names):
+        if not any(ends_with(key, name) for name in names):
             continue
         parent_name, _, target_name = key.rpartition(".")
         parent = model.get_submodule(parent_name)
         grandparent = _grandparent(model, key)
         target = model.get_submodule(key)
-        if isinstance(grandparent, LoraLayer):
+        if behaviour.refuses_inside_adapter and isinstance(grandparent, LoraLayer):
             raise Raised("ValueError", f"{key} is part of an adapter")
         found.append(key)
-        wrapper = next((m for m in (grandparent, target) if isinstance(m, cls)), None)
+        around = (grandparent, target) if behaviour.finds_copies_inside else (target,)
+        wrapper = next((module for module in around if isinstance(module, cls)), None)
         if wrapper is None:
             parent.children[target_name] = wrap(target)
         elif isinstance(wrapper, SavedWrapper):
+            wrapper.copy_again()
             wrapper.activate(inference=inference)
     return found
 
 
-def _ends_with(key: str, name: Any) -> bool:
+def ends_with(key: str, name: Any) -> bool:
+    """``key.endswith(name)``, and the error where the name is no string."""
     if not isinstance(name, str):
         text = f"endswith first arg must be str or a tuple of str, not {type(name).__name__}"
         raise Raised("TypeError", text)
@@ -169,13 +210,18 @@ def _grandparent(model: Module, key: str) -> Module | None:
 
 
 def tied_module_names(
-    model: Module, facts: Mapping[str, Any], input_embeddings: Callable[[], Module | None]
+    model: Module,
+    facts: Mapping[str, Any],
+    input_embeddings: Callable[[], Module | None],
+    style: str,
 ) -> list[str]:
-    """The modules tied to the input embeddings (``_get_module_names_tied_with_embedding``)."""
-    if facts.get("tie_attribute") is False or "tied_keys" not in facts:
+    """The modules tied to the input embeddings (``_get_module_names_tied_with_embedding``); with
+    the style ``list`` all that the model calls tied.
+    """
+    if "tied_keys" not in facts or (style == "if tied" and facts.get("tie_attribute") is False):
         return []
     keys = facts["tied_keys"]
-    if not isinstance(keys, dict):
+    if not isinstance(keys, dict) or style == "list":
         return sorted({name.rpartition(".")[0] for name in keys})
     if not facts.get("has_input_embeddings"):
         text = "The supplied model implements `_tied_weights_keys` as a dict but doesn't implement "

@@ -23,6 +23,10 @@ class Raised(Exception):  # noqa: N818 - PEFT raised it
         self.type = type_
 
 
+class NothingMatched(Raised):
+    """No module is a target."""
+
+
 class Undecided(Exception):  # noqa: N818 - it is an answer
     """PEFT's answer depends on something that is not known here; the message says on what."""
 

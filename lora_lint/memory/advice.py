@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lora_lint.facts import EXACT_VERSIONS
+from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
 from lora_lint.memory.weights import optimizer, optimizer_bytes, read_trained
 
@@ -39,15 +39,15 @@ def rank_saving(
     *,
     optim: str | None = None,
     injection: Injection | None = None,
-    peft: str = EXACT_VERSIONS[-1],
+    peft: str | None = None,
 ) -> int | None:
     """Bytes of state that another rank saves: adapters in fp32, gradients, optimizer states.
 
     Activations hardly depend on the rank. Negative for a higher rank; None where PEFT refuses one
     of the two configs or what it does is not known.
     """
-    before = injection or inject(tree, config, peft=peft)
-    after = inject(tree, {**config, "r": r}, peft=peft)
+    before = injection or inject(tree, config, peft=peft or newest_peft())
+    after = inject(tree, {**config, "r": r}, peft=peft or newest_peft())
     old, new = (adapter_state(tree, each, optim=optim) for each in (before, after))
     return None if old is None or new is None else old.bytes - new.bytes
 

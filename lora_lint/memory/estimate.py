@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from lora_lint.facts import EXACT_VERSIONS
+from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
 from lora_lint.memory.activations import Stack, peaks, stack_of
 from lora_lint.memory.decoder import Decoder, read_decoder
@@ -119,7 +119,7 @@ def estimate_memory(
     profile: Profile = PLAIN,
     gpu: Gpu | str | None = None,
     injection: Injection | None = None,
-    peft: str = EXACT_VERSIONS[-1],
+    peft: str | None = None,
 ) -> MemoryEstimate:
     """The memory that training a LoRA config on the model of a tree needs.
 
@@ -139,7 +139,7 @@ def estimate_memory(
     if not tree.sized:
         return _nothing(card, "the sizes of this model are not known")
     if injection is None:
-        injection = inject(tree, config, peft=peft)
+        injection = inject(tree, config, peft=peft or newest_peft())
     given = Given(
         dtype=dtype,
         quantization=quantization,
@@ -163,7 +163,7 @@ def max_tokens_that_fit(
     per_device_train_batch_size: int = 1,
     certain: bool = True,
     injection: Injection | None = None,
-    peft: str = EXACT_VERSIONS[-1],
+    peft: str | None = None,
     profile: Profile = PLAIN,
     **settings: object,
 ) -> int | None:
@@ -177,7 +177,7 @@ def max_tokens_that_fit(
     if not tree.sized:
         return None
     if injection is None:
-        injection = inject(tree, config, peft=peft)
+        injection = inject(tree, config, peft=peft or newest_peft())
     given = Given(max_length=1, per_device_train_batch_size=per_device_train_batch_size, **settings)
     estimator = _Estimator(tree, config, injection, given, profile, card)
     if estimator.reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lora_lint.facts import ENCODES_BEFORE, version_key
 from lora_lint.models.module_tree import Grade, Kind, ModuleNode, ModuleTree
 
 # Facts of a config that name its size; for people, for the memory estimate and for finding a tree
@@ -167,6 +168,8 @@ def _facts(model: Any, config: Any) -> dict[str, Any]:
         facts["tie_attribute"] = config.tie_word_embeddings
     facts["pretrained"] = any(base.__name__ == "PreTrainedModel" for base in type(model).__mro__)
     facts["generates"] = hasattr(model, "prepare_inputs_for_generation")
+    if version_key(_transformers_version() or "") < ENCODES_BEFORE:
+        facts["encodes"] = hasattr(model, "_prepare_encoder_decoder_kwargs_for_generation")
     facts["has_input_embeddings"] = hasattr(model, "get_input_embeddings")
     names = {id(module): name for name, module in model.named_modules()}
     for fact, method in (

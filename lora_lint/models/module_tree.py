@@ -72,9 +72,11 @@ class ModuleTree:
     the config's dict) and ``tie_attribute`` (of the config object), ``input_embeddings`` and
     ``output_embeddings`` (module names), ``tied_keys`` (``_tied_weights_keys`` of all modules),
     ``pretrained`` (a transformers ``PreTrainedModel``), ``generates`` (has
-    ``prepare_inputs_for_generation``), ``config`` (dimensions), ``checkpoint_dtype`` (where the
-    published weights' dtype is known). ``shared`` maps the second name of a module object to its
-    first, ``tied`` groups the names of one parameter object.
+    ``prepare_inputs_for_generation``), ``encodes`` (has
+    ``_prepare_encoder_decoder_kwargs_for_generation``; of transformers before 5.18), ``config``
+    (dimensions), ``checkpoint_dtype`` (where the published weights' dtype is known). ``shared``
+    maps the second name of a module object to its first, ``tied`` groups the names of one
+    parameter object.
 
     A tree of grade ``named`` was built from its class's default config, and another config may
     change more than sizes: ``also`` and ``maybe`` list the last parts of the names that other

@@ -5,7 +5,6 @@ Each function plants one and returns the features whose cases should notice it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 
 from lora_lint import facts
-from lora_lint.injection import layers, matching, saved
+from lora_lint.injection import config, layers, matching, saved
+from lora_lint.injection.semantics import semantics
 from lora_lint.injection.simulation import Module
 
 # The package has a function of that name.
@@ -21,21 +21,20 @@ module = import_module("lora_lint.injection.inject")
 Mutant = Callable[[pytest.MonkeyPatch], tuple[str, ...]]
 
 
+def _behave(patch: pytest.MonkeyPatch, **values: Any) -> None:
+    """Let every release behave otherwise."""
+    patch.setattr(config, "semantics", lambda version: semantics(version)._replace(**values))
+
+
 def no_dot_boundary(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Entries match as bare suffixes, as in peft 0.4."""
-
-    def has(self: Any, key: str) -> bool:
-        if self.pattern is not None:
-            return re.fullmatch(self.pattern, key) is not None
-        return any(key.endswith(str(entry)) for entry in self.entries)
-
-    patch.setattr(matching.EntrySet, "has", has)
+    _behave(patch, list_entries="suffix")
     return ("list",)
 
 
 def last_layer_index(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """The last number of a name is the layer index, as before peft 0.20."""
-    patch.setattr(matching, "_FIRST_NUMBER", re.compile(r".*\.[^.]*\.(?P<idx>\d+)\."))
+    _behave(patch, layer_number_anywhere=r".*\.[^.]*\.(\d+)\.")
     return ("layers_to_transform",)
 
 
@@ -79,7 +78,7 @@ def saved_modules_need_a_dot(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
     def ends_with(key: str, name: Any) -> bool:
         return key == name or key.endswith(f".{name}")
 
-    patch.setattr(saved, "_ends_with", ends_with)
+    patch.setattr(saved, "ends_with", ends_with)
     return ("modules_to_save",)
 
 
@@ -91,20 +90,14 @@ def saved_copy_not_counted(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 def saved_modules_can_be_targets(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """modules_to_save does not shield modules from LoRA, as before peft 0.16."""
-    original = matching.Matcher.__init__
-
-    def init(self: Any, settings: Any) -> None:
-        original(self, settings)
-        self.saved = []
-
-    patch.setattr(matching.Matcher, "__init__", init)
+    _behave(patch, saved_modules="after")
     return ("modules_to_save",)
 
 
 def last_pattern_wins(patch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Of several patterns the last that matches counts."""
-    original = matching.pattern_key
-    patch.setattr(module, "pattern_key", lambda keys, name: original(list(keys)[::-1], name))
+    original = matching._first
+    patch.setattr(matching, "_first", lambda keys, *rest: original(list(keys)[::-1], *rest))
     return ("rank/alpha_pattern",)
 
 

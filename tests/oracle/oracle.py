@@ -13,7 +13,7 @@ from torch import nn
 from lora_lint.injection import Injection
 
 _STEPS = re.compile(
-    r"\.(?:original_module|modules_to_save|default|token_adapter|base_layer)(?=\.|$)"
+    r"\.(?:original_module|modules_to_save(?:\.default)?|token_adapter|base_layer)(?=\.|$)"
 )
 
 
@@ -54,32 +54,56 @@ def ask_peft(model: nn.Module, config: dict[str, Any], source: str = "kwargs") -
 
 
 def _read(peft_model: Any) -> Answer:
-    from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
+    from peft.utils import other
 
     tuner = peft_model.base_model
-    trainable, total = peft_model.get_nb_trainable_parameters()
-    wrapped: dict[type, set[str]] = {ModulesToSaveWrapper: set(), TrainableTokensWrapper: set()}
+    trainable, total = _count(peft_model)
+    saved, tokens = set(), set()
     for name, module in tuner.model.named_modules():
-        if type(module) in wrapped:
-            wrapped[type(module)].add(_STEPS.sub("", f".{name}")[1:])
+        if type(module) is other.ModulesToSaveWrapper:
+            saved.add(_STEPS.sub("", f".{name}")[1:])
+        elif type(module) is getattr(other, "TrainableTokensWrapper", None):
+            tokens.add(_STEPS.sub("", f".{name}")[1:])
+    targeted = _targeted(tuner)
     scales = {}
-    for name in tuner.targeted_module_names:
+    for name in targeted:
         try:
             layer = tuner.model.get_submodule(name)
         except AttributeError:
             continue
-        if hasattr(layer, "scaling"):
-            key = "default"
+        key = "default"
+        if key in getattr(layer, "scaling", ()):  # before 0.6 a rank of 0 leaves no scale
             scales[name] = (layer.r[key], layer.lora_alpha[key], layer.scaling[key])
     return Answer(
-        modules=sorted(tuner.targeted_module_names),
-        parameters=sorted(tuner.targeted_parameter_names),
-        saved=sorted(wrapped[ModulesToSaveWrapper]),
-        tokens=sorted(wrapped[TrainableTokensWrapper]),
+        modules=sorted(targeted),
+        parameters=sorted(getattr(tuner, "targeted_parameter_names", ())),
+        saved=sorted(saved),
+        tokens=sorted(tokens),
         trainable=trainable,
         total=total,
         scales=scales,
     )
+
+
+def _count(peft_model: Any) -> tuple[int, int]:
+    """Trainable and all parameters; PEFT 0.4 only prints them."""
+    if hasattr(peft_model, "get_nb_trainable_parameters"):
+        trainable, total = peft_model.get_nb_trainable_parameters()
+        return trainable, total
+    parameters = [(p.numel(), p.requires_grad) for _, p in peft_model.named_parameters()]
+    return sum(n for n, trained in parameters if trained), sum(n for n, _ in parameters)
+
+
+def _targeted(tuner: Any) -> list[str]:
+    """The names of the adapted modules; before 0.8 PEFT keeps no list of them."""
+    if "targeted_module_names" in tuner.__dict__:
+        return list(tuner.targeted_module_names)
+    from peft.tuners import lora
+
+    layer = getattr(lora, "LoraLayer", None) or lora.layer.LoraLayer
+    names = (n for n, m in tuner.model.named_modules() if isinstance(m, layer))
+    originals = (name for name in names if ".modules_to_save" not in f".{name}")
+    return list(dict.fromkeys(_STEPS.sub("", f".{name}")[1:] for name in originals))
 
 
 def differences(real: Answer, predicted: Injection) -> list[str]:
