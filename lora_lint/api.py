@@ -95,7 +95,7 @@ def check(config: Any, model: Any, *, peft: str | None = None) -> Report:
     environment = Environment(
         Version(peft, "peft=") if peft else _installed("peft"), _installed("transformers")
     )
-    linter = engine.Linter(Settings(environment=environment))
+    linter = engine.Linter(Settings(environment=environment, isolated=True))
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
     resolution = Resolution(tree, str(name), "the model itself")
     linter.context = linter.context._replace(resolution=resolution)

@@ -57,7 +57,7 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--gpu", metavar="NAME|SIZE[:N]", help="Such as rtx4090, 24GB or h100:8."),
         click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
-        click.option("--isolated", is_flag=True, help="Read no pyproject.toml."),
+        click.option("--isolated", is_flag=True, help="Read no pyproject.toml and no lock file."),
         click.option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),

@@ -23,21 +23,22 @@ from lora_lint.diagnostics import (
 )
 from lora_lint.dialects import LoraKwargs, recipes
 from lora_lint.documents.document import NotEditable
+from lora_lint.facts import known_releases
 from lora_lint.fixes import apply_edits, compatible, edits_for
-from lora_lint.rulebook import matches, rules, superseded
+from lora_lint.judge import judge, rests_on_model, settle
+from lora_lint.rulebook import matches, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lora_lint.checks import Check
-    from lora_lint.diagnostics import Change, Edit, Finding, KeyPath, Severity, Wish
+    from lora_lint.diagnostics import Change, Edit, Finding, KeyPath, Wish
     from lora_lint.dialects import Dialect
     from lora_lint.documents.document import Document
     from lora_lint.recipe import Recipe
     from lora_lint.rulebook import Rule
     from lora_lint.settings import Settings
 
-Found = tuple["Rule", "Finding"]
 # Fixes are applied in rounds, since one may make another possible; more rounds would be a circle.
 MAX_ROUNDS = 20
 # A fix is verified by reading the whole file again: how many recipes may be judged for that. A file
@@ -137,7 +138,8 @@ class Linter:
         """One look at a document: everything but the fixes."""
         selected = self._selected(document.path)
         runs = recipes(document) if document.problem is None else []
-        subjects = tuple(RecipeSubject(document, run, self.context) for run in runs)
+        context = self._context(document.path) if runs else self.context
+        subjects = tuple(RecipeSubject(document, run, context) for run in runs)
         located: list[_Located] = []
         not_checked: list[NotChecked] = []
         whole = DocumentSubject(document, runs, self.context)
@@ -145,7 +147,7 @@ class Linter:
             if check.scope == "document":
                 located += (self._locate(document, rule, f) for f in check.run(whole))
         for index, subject in enumerate(subjects):
-            found, skipped = self._check(subject, selected)
+            found, skipped = judge(subject, selected)
             not_checked += [
                 NotChecked(document.path, index, reason, tuple(codes))
                 for reason, codes in skipped.items()
@@ -172,6 +174,19 @@ class Linter:
             if check.scope == "suppressions":
                 yield from (self._locate(document, rule, f) for f in check.run(subject))
 
+    def _context(self, path: str) -> Context:
+        """What holds for a file: the versions come from the files around it, unless given."""
+        given = self.context.environment
+        if self.settings.isolated or (given.peft and given.transformers):
+            return self.context
+        from lora_lint.environment import find_environment
+
+        peft, transformers = find_environment(Path(path).parent, known_releases())
+        environment = given._replace(
+            peft=given.peft or peft, transformers=given.transformers or transformers
+        )
+        return self.context._replace(environment=environment)
+
     # Rules ---------------------------------------------------------------------------------------
 
     def _selected(self, path: str) -> list[tuple[Check, Rule]]:
@@ -186,36 +201,6 @@ class Linter:
             if any(matches(s, rule) for s in self.settings.select)
             and not any(matches(s, rule) for s in ignored)
         ]
-
-    def _check(
-        self, subject: RecipeSubject, selected: list[tuple[Check, Rule]]
-    ) -> tuple[list[Found], dict[str, list[str]]]:
-        """A recipe's findings, and the rules that could not be decided, by reason."""
-        found: list[Found] = []
-        skipped: dict[str, list[str]] = {}
-        for check, rule in selected:
-            if check.scope != "recipe":
-                continue
-            reason = next((r for n in rule.needs if (r := subject.unmet(n)) is not None), None)
-            if reason is not None:
-                if reason:
-                    skipped.setdefault(reason, []).append(rule.code)
-                continue
-            found += [(rule, finding) for finding in check.run(subject)]
-        if any(rule.fallback for rule, _ in found) and self._has_other_error(subject, selected):
-            found = [(rule, finding) for rule, finding in found if not rule.fallback]
-        return list(_without_superseded(found)), skipped
-
-    def _has_other_error(self, subject: RecipeSubject, selected: list[tuple[Check, Rule]]) -> bool:
-        """Whether a rule that the user has switched off knows the cause of an exception."""
-        codes = {rule.code for _, rule in selected}
-        return any(
-            _settle(rule.severity, finding.severity) == "error"
-            for code, rule in rules().items()
-            if code not in codes and CHECKS[code].scope == "recipe" and not rule.fallback
-            if all(subject.unmet(need) is None for need in rule.needs)
-            for finding in CHECKS[code].run(subject)
-        )
 
     # Diagnostics ---------------------------------------------------------------------------------
 
@@ -233,9 +218,9 @@ class Linter:
         part = recipe.part if recipe else finding.part
         path, span = place.of(finding)
         numbered = document.parts[part].index if part < len(document.parts) else None
-        severity, advice = _settle(rule.severity, finding.severity), finding.help
+        severity, advice = settle(rule.severity, finding.severity), finding.help
         if subject is not None and severity == "error":
-            unsure = subject.unsure(finding.field, model=_rests_on_model(rule))
+            unsure = subject.unsure(finding.field, model=rests_on_model(rule))
             if unsure is not None:
                 severity = "warning"
                 advice = "; ".join(filter(None, (advice, f"if the run uses {unsure.detail}")))
@@ -302,7 +287,8 @@ class Linter:
                 return False
             if located.subject is old and changed - wished - _FOLLOWERS:
                 return False
-            if _accepts(old) and not _accepts(new):
+            both = zip((old, *old.siblings), (new, *new.siblings), strict=True)
+            if any(_accepts(this) and not _accepts(that) for this, that in both):
                 return False
         return True
 
@@ -339,19 +325,6 @@ def _reading_order(located: _Located) -> tuple[int, int, str]:
     return diagnostic.span.start, SEVERITIES.index(diagnostic.severity), diagnostic.code
 
 
-def _without_superseded(found: list[Found]) -> Iterator[Found]:
-    """One cause, one finding: drop what another finding at the same field already explains."""
-    errors = {rule.code for rule, f in found if _settle(rule.severity, f.severity) == "error"}
-    for rule, finding in found:
-        if rule.fallback and errors - {rule.code}:
-            continue
-        if not any(
-            rule.code in superseded(other.code) and _same_place(finding, stronger)
-            for other, stronger in found
-        ):
-            yield rule, finding
-
-
 def _once(located: list[_Located]) -> Iterator[_Located]:
     """A value that several recipes share is spoken of once."""
     seen = set()
@@ -361,25 +334,6 @@ def _once(located: list[_Located]) -> Iterator[_Located]:
         if key not in seen:
             seen.add(key)
             yield entry
-
-
-def _same_place(finding: Finding, stronger: Finding) -> bool:
-    if finding.field != stronger.field or finding.key != stronger.key:
-        return False
-    if finding.whole or finding.item is None or stronger.item is None or stronger.whole:
-        return True
-    return finding.item == stronger.item
-
-
-def _rests_on_model(rule: Rule) -> bool:
-    return bool({"model", "injection", "gpu"} & set(rule.needs))
-
-
-def _settle(rule: Severity, finding: Severity | None) -> Severity:
-    """A finding may be milder than its rule, never harsher."""
-    if finding is None:
-        return rule
-    return max(rule, finding, key=SEVERITIES.index)
 
 
 # Fields that a dialect works out from others, and that may follow a change of those.

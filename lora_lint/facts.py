@@ -46,6 +46,49 @@ def newest_peft() -> str:
     return versions[-1]
 
 
+def known_releases() -> dict[str, list[str]]:
+    """The known releases of PEFT and transformers, oldest first."""
+    return {
+        "peft": peft_facts()["versions"],
+        "transformers": compatibility_facts()["transformers"],
+    }
+
+
+@lru_cache(maxsize=1)
+def compatibility_facts() -> dict[str, Any]:
+    """Which releases of transformers each PEFT release imports with; made by
+    tools/compatible_versions.py.
+    """
+    path = DATA / "compatibility.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def compatible_transformers(peft: str) -> tuple[str, str]:
+    """The oldest and the newest transformers that a PEFT release imports with, of those tried.
+
+    A release that was not tried counts as the one before it.
+    """
+    tried = compatibility_facts()["peft"]
+    key = version_key(peft)
+    older = [release for release in tried if version_key(release) <= key]
+    oldest, newest = tried[older[-1] if older else next(iter(tried))]
+    return oldest, newest
+
+
+def known_release(version: str) -> str:
+    """The known release that a version of PEFT is, or that comes before it."""
+    releases: list[str] = peft_facts()["versions"]
+    key = version_key(version)
+    same = [release for release in releases if _padded(release) == _padded(version)]
+    older = [release for release in releases if version_key(release) <= key]
+    return version if version in releases else [releases[0], *older, *same][-1]
+
+
+def _padded(version: str) -> tuple[int, ...]:
+    return (*version_key(version), 0, 0)[:3]
+
+
 def unpredicted(version: str) -> str | None:
     """Why ``inject`` does not know what a PEFT version does, None if it does."""
     key = version_key(version)

@@ -25,7 +25,8 @@ class SettingsError(Exception):
 class Options(NamedTuple):
     """The lint options, under the command line's long names.
 
-    ``config`` names the pyproject.toml to use, ``isolated`` means none. ``hook``: the files come
+    ``config`` names the pyproject.toml to use. ``isolated``: no pyproject.toml is read, nor any
+    lock file or virtual environment for the versions. ``hook``: the files come
     from a pre-commit hook, which passes every file of a type, so that one without LoRA is skipped
     in silence.
     """
@@ -64,6 +65,7 @@ class Settings(NamedTuple):
     fail_on: Severity = "error"
     require: tuple[str, ...] = ()
     source: str | None = None
+    isolated: bool = False
 
 
 # What --require can ask for.
@@ -104,6 +106,7 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
         fail_on=options.fail_on or table.get("fail-on", "error"),
         require=options.require or tuple(table.get("require", ())),
         source=where or None,
+        isolated=options.isolated,
     )
 
 

@@ -62,7 +62,6 @@ def modules_to_save_not_found(subject: RecipeSubject) -> Iterator[Finding]:
             "nothing and trains nothing there",
             field="modules_to_save",
             item=index,
-            severity="warning" if subject.assumption() else None,
             label=f"did you mean `{wanted}`?" if wanted and wanted not in entries else None,
             wishes=(wish,),
         )
@@ -102,6 +101,8 @@ def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
         return
     if version_key(subject.peft) < version_key(TYING_SINCE):
         return
+    if subject.tree is not None and subject.tree.facts.get("tie_attribute") is False:
+        return  # peft 0.18 and 0.19 warn all the same
     in_saved = subject.value("modules_to_save")
     field = "modules_to_save" if in_saved else "target_modules"
     yield Finding(

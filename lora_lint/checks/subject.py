@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lora_lint.checks.lines import Line, lines
 from lora_lint.dialects import LoraKwargs, Undecided, dialect
 from lora_lint.environment import Environment
-from lora_lint.facts import newest_peft, transformers_facts, version_key
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.semantics import semantics
@@ -70,10 +70,23 @@ class DocumentSubject:
 class RecipeSubject:
     """One LoRA run, with all that follows from it."""
 
-    def __init__(self, document: Document, recipe: Recipe, context: Context) -> None:
+    def __init__(
+        self, document: Document, recipe: Recipe, context: Context, line: Line | None = None
+    ) -> None:
         self.document = document
         self.recipe = recipe
         self.context = context
+        self.line = line or lines(context.environment)[0]
+
+    def at(self, line: Line) -> RecipeSubject:
+        """The same recipe with other versions."""
+        return RecipeSubject(self.document, self.recipe, self.context, line)
+
+    @cached_property
+    def siblings(self) -> tuple[RecipeSubject, ...]:
+        """The recipe on the other lines of versions that it may be trained with."""
+        others = lines(self.context.environment)
+        return tuple(self.at(line) for line in others if line != self.line)
 
     def value(self, name: str) -> Any:
         """The value of a field; None where it is unset, ``UNKNOWN`` where it is not static."""
@@ -124,9 +137,8 @@ class RecipeSubject:
 
     @property
     def peft(self) -> str:
-        """The PEFT version that findings are decided for: the user's, else the newest known."""
-        known = self.context.environment.peft
-        return known.version if known else newest_peft()
+        """The PEFT release that findings are decided for."""
+        return self.line.peft
 
     @property
     def behaviour(self) -> Semantics:
@@ -139,16 +151,8 @@ class RecipeSubject:
 
     @property
     def transformers(self) -> str:
-        """The transformers version that findings are decided for."""
-        known = self.context.environment.transformers
-        version: str = known.version if known else transformers_facts()["version"]
-        return version
-
-    def assumption(self) -> str | None:
-        """The versions a finding rests on where the user's are not known, for its message."""
-        if self.context.environment.transformers is not None or not self.names_changed:
-            return None
-        return f"with transformers {version_key(self.transformers)[0]}"
+        """The transformers release that findings are decided for."""
+        return self.line.transformers
 
     @property
     def names_changed(self) -> bool:
@@ -176,11 +180,10 @@ class RecipeSubject:
                 reason = "the base model is not static; pass --model"
             return Unresolved(reason)
         task = self.value("task_type")
-        known = self.context.environment.transformers
         return resolve(
             name if isinstance(name, str) else "",
             folder=Path(self.document.path).parent,
-            transformers=known.version if known else None,
+            transformers=self.transformers,
             task=task if isinstance(task, str) else None,
             cls=self.recipe.model_class,
             given=self.context.model,

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lora_lint.injection import Injection
     from lora_lint.models import ModuleNode, ModuleTree
 
-NO_MATCH: Final = "NoMatchingPeftModuleError"
 # Characters that no module name holds but regular expressions are made of.
 _REGEX_SIGNS: Final = re.compile(r"[*+?()\[\]{}|^$\\]")
 
@@ -55,19 +54,13 @@ def quoted(entries: list[Any]) -> str:
     return "[" + ", ".join(str(entry) for entry in entries) + "]"
 
 
-def _severity(subject: RecipeSubject) -> Any:
-    """Names that changed between transformers 4 and 5 are certain only for a known version."""
-    return "warning" if subject.assumption() else None
-
-
-def _in(subject: RecipeSubject) -> str:
-    assumption = subject.assumption()
-    return subject.model_name + (f" {assumption}" if assumption else "")
-
-
 def _failed(subject: RecipeSubject, start: str) -> bool:
     error = subject.injection.error
-    return error is not None and error.type == NO_MATCH and error.message.startswith(start)
+    return (
+        error is not None
+        and error.type == subject.behaviour.no_match_error
+        and error.message.startswith(start)
+    )
 
 
 @check("TM101")
@@ -87,11 +80,10 @@ def target_modules_not_found(subject: RecipeSubject) -> Iterator[Finding]:
     value: Any = replacement or ALL_LINEAR
     result = reach(subject.inject({"target_modules": value}))
     yield Finding(
-        f"none of {quoted(entries)} exist in {_in(subject)}",
+        f"none of {quoted(entries)} exist in {subject.model_name}",
         field="target_modules",
         item=0,
         whole=True,
-        severity=_severity(subject),
         label=_explain(entries, subject),
         help=f'PEFT stops with "Target modules {set_text(entries)} not found in the base model."',
         notes=tuple(Note("", "target_modules", i) for i in range(1, len(entries))),
@@ -152,10 +144,10 @@ def target_module_not_found(subject: RecipeSubject) -> Iterator[Finding]:
             changed = [e for e in entries if e != entry]
             wish = Wish(f"drop `{entry}`", (DropItem("target_modules", index),))
         yield Finding(
-            f"`{entry}` matches no module of {_in(subject)}; PEFT ignores it without a warning",
+            f"`{entry}` matches no module of {subject.model_name}; PEFT ignores it without a "
+            "warning",
             field="target_modules",
             item=index,
-            severity=_severity(subject),
             label=f"did you mean `{wanted}`?" if wanted and wanted not in entries else None,
             help=_what_is_lost(subject, changed),
             wishes=(wish,),
@@ -197,9 +189,8 @@ def string_target_is_regex(subject: RecipeSubject) -> Iterator[Finding]:
         wishes = (Wish(title, (Set("target_modules", meant),), "safe"),)
     yield Finding(
         f"a string target_modules is a regular expression for the whole module name; {value!r} "
-        f"matches nothing in {_in(subject)}",
+        f"matches nothing in {subject.model_name}",
         field="target_modules",
-        severity=_severity(subject),
         label="write a list of names",
         help='PEFT stops with "Target modules ... not found in the base model."',
         wishes=wishes,
@@ -300,7 +291,7 @@ def trl_single_target_becomes_regex(subject: RecipeSubject) -> Iterator[Finding]
     title = f"lora_target_modules: [{pattern}]" + (f"    {result}" if result else "")
     yield Finding(
         f"TRL turns a list of one entry into a string; {value!r} is then a regular expression that "
-        f"matches nothing in {_in(subject)}",
+        f"matches nothing in {subject.model_name}",
         field="target_modules",
         label="one entry is a pattern, two are names",
         help='PEFT stops with "Target modules ... not found in the base model."',
@@ -353,7 +344,7 @@ def moe_experts_with_dropout(subject: RecipeSubject) -> Iterator[Finding]:
         "lora_dropout must be 0 when experts are adapted",
         field="lora_dropout",
         label=f'PEFT stops with "{error.message}"',
-        help=f"the experts of {_in(subject)} are stacked parameters",
+        help=f"the experts of {subject.model_name} are stacked parameters",
         notes=(Note("these reach the experts", "target_modules"),)
         if subject.recipe.written("target_modules")
         else (),
@@ -385,10 +376,9 @@ def target_parameter_not_found(subject: RecipeSubject) -> Iterator[Finding]:
             else ()
         )
         yield Finding(
-            f"`{entry}` matches no parameter of {_in(subject)}",
+            f"`{entry}` matches no parameter of {subject.model_name}",
             field="target_parameters",
             item=index,
-            severity=_severity(subject),
             label=f"did you mean `{near}`?" if near else None,
             help=None if nothing else "PEFT only warns and trains the rest",
             wishes=wishes,
@@ -467,10 +457,9 @@ def pattern_key_matches_nothing(subject: RecipeSubject) -> Iterator[Finding]:
             anchored = str(key).startswith("^")
             label = "a key is matched at the end of the name; ^ asks for the whole of it"
             yield Finding(
-                f"{name} key {key!r} matches no adapted module of {_in(subject)}",
+                f"{name} key {key!r} matches no adapted module of {subject.model_name}",
                 field=name,
                 key=str(key),
-                severity=_severity(subject),
                 label=label if anchored else (f"did you mean `{near}`?" if near else None),
                 help="silent before peft 0.21, a RuntimeWarning since",
             )

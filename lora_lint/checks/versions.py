@@ -31,7 +31,9 @@ def _older(version: str, than: str) -> bool:
 
 def _where(subject: RecipeSubject) -> str:
     known = subject.context.environment.peft
-    return f"{known.source} has {known.version}" if known else f"peft {subject.peft}"
+    if known is None:
+        return f"peft {subject.peft}"
+    return f"{known.source} {'has' if known.exact else 'allows'} {subject.peft}"
 
 
 @check("VR301")

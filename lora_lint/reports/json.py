@@ -122,11 +122,11 @@ def environment(subject: RecipeSubject) -> dict[str, Any]:
     assumed = "not known: the newest is assumed"
     return {
         "peft": {
-            "version": subject.peft,
+            "version": known.peft.version if known.peft else subject.peft,
             "source": known.peft.source if known.peft else assumed,
         },
         "transformers": {
-            "version": subject.transformers,
+            "version": known.transformers.version if known.transformers else subject.transformers,
             "source": known.transformers.source if known.transformers else assumed,
         },
         "gpu": subject.gpu.to_dict() if subject.gpu else None,

@@ -130,6 +130,7 @@ def facts(file: FileResult, style: Style = plain) -> Iterator[str]:
         parts = [
             subject.dialect.title,
             *_model(subject),
+            *_versions(subject),
             *_reach(subject),
             *_scale(subject),
             *_memory(subject, style),
@@ -143,6 +144,13 @@ def _model(subject: RecipeSubject) -> Iterator[str]:
         yield f"{resolution.id} ({resolution.source})"
     else:
         yield subject.model_name
+
+
+def _versions(subject: RecipeSubject) -> Iterator[str]:
+    environment = subject.context.environment
+    for name, known in (("peft", environment.peft), ("transformers", environment.transformers)):
+        if known is not None:
+            yield f"{name} {known.version} ({known.source})"
 
 
 def _reach(subject: RecipeSubject) -> Iterator[str]:

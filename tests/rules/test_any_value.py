@@ -12,6 +12,7 @@ from lora_lint.dialects import recipes
 from lora_lint.documents import parse
 from lora_lint.engine import Linter
 from lora_lint.environment import Environment, Version
+from lora_lint.judge import judge
 from lora_lint.recipe import Field
 from lora_lint.settings import Settings
 from tests.rules.examples import RULES, examples
@@ -38,7 +39,7 @@ RUNS = {
 def check(document: Any, run: Any, name: str, field: Field) -> list[Any]:
     changed = replace(run, fields={**run.fields, name: field})
     subject = RecipeSubject(document, changed, Context(environment=ENVIRONMENT))
-    found, _ = LINTER._check(subject, SELECTED)
+    found, _ = judge(subject, SELECTED)
     subject.not_static()
     return found
 
