@@ -182,9 +182,8 @@ def _post_init(settings: LoraSettings, version: str) -> None:
             f"Invalid task type: '{settings.task_type}'. Must be one of the following task types: "
         )
         raise Raised("ValueError", f"{text}{', '.join(allowed)}.")
-    if behaviour.names_are_sets:
-        settings.target_modules = _as_set(settings.target_modules)
-        settings.exclude_modules = _as_set(settings.exclude_modules)
+    settings.target_modules = _as_set(settings.target_modules)
+    settings.exclude_modules = _as_set(settings.exclude_modules)
     for name in _SUBCONFIGS if behaviour.checks_subconfigs else ():
         _check_subconfig(name, getattr(settings, name))
     if isinstance(settings.target_parameters, str):
@@ -214,7 +213,9 @@ def _check_layers(settings: LoraSettings) -> None:
 
 
 def _as_set(value: Any) -> Any:
-    """Lists become sets; their order is kept here, which PEFT's sets do not."""
+    """Lists become sets (since 0.6, before that a name twice changes nothing); their order is kept
+    here, which PEFT's sets do not.
+    """
     if not isinstance(value, list):
         return value
     unhashable = next((v for v in value if isinstance(v, list | dict | set)), None)

@@ -498,11 +498,13 @@ class _Run:
 
     def _no_match_message(self) -> str:
         settings = self.settings
-        if not self.semantics.explains_no_match:
+        explains = self.semantics.explains_no_match
+        if explains == "never":
             return messages.NO_MATCH.format(targets=settings.target_modules)
         if self.excluded and not self.passed:
             return messages.ALL_EXCLUDED
-        if not self.excluded and self.passed and not settings.target_modules:
+        nothing_asked = not settings.target_modules and explains == "nothing passed"
+        if not self.excluded and self.passed and nothing_asked:
             return messages.NOTHING_PASSED
         if not self.excluded and self.passed:
             targets = settings.target_modules
@@ -520,12 +522,13 @@ class _Run:
         return message
 
     def _warn_unmatched_patterns(self) -> None:
+        style = self.semantics.pattern_keys
         for field in ("rank_pattern", "alpha_pattern"):
             patterns = getattr(self.settings, field)
             missed = sorted(
                 p
                 for p in patterns
-                if not any(self._pattern_matches(p, name) for name in self.modules)
+                if not any(pattern_matches(p, name, style) for name in self.modules)
             )
             if missed:
                 text = messages.PATTERNS_UNMATCHED.format(field=field, keys=missed)
@@ -612,6 +615,12 @@ class _Run:
             inference=inference,
         )
         self.saved_hits |= {name for name in _iterate(names) if any(h.endswith(name) for h in hits)}
+        if isinstance(self.written_saved, list):  # where tied names replace what was written
+            self.saved_hits |= {
+                name
+                for name in self.written_saved
+                if any(saved.ends_with(hit, name) for hit in hits)
+            }
 
     @property
     def _copies_frozen(self) -> bool:
@@ -752,6 +761,8 @@ class _Run:
         }
 
     def _pattern_matches(self, pattern: Any, name: str) -> bool:
+        if pattern == name:
+            return True  # what PEFT falls back to where no key matches
         try:
             return pattern_matches(pattern, name, self.semantics.pattern_keys)
         except Raised:
@@ -776,7 +787,11 @@ class _Run:
         if indexes is None or isinstance(indexes, str):
             return
         pattern = self.settings.layers_pattern
-        alive = {layer_index(name, pattern, self.semantics) for name in self.modules}
+        targets = entries_of(self.settings.target_modules, self.semantics)
+        # Patterns, and names written in full, are adapted in any layer.
+        anywhere = targets.is_exactly if self.semantics.exact_names_skip_layers else lambda _: False
+        bound = [] if targets.pattern is not None else [n for n in self.modules if not anywhere(n)]
+        alive = {layer_index(name, pattern, self.semantics) for name in bound}
         for index in _written_list(indexes):
             if index not in alive:
                 yield index

@@ -54,6 +54,9 @@ class SavedWrapper(Module):
         """What saving a saved module once more does (``update``)."""
         if self.semantics.copied_again:
             copies = self.children["modules_to_save"]
+            if isinstance(copies, SavedWrapper):  # the letter e of a string has wrapped it too
+                text = "module name should be a string. Got torch.nn.modules.container.ModuleDict"
+                raise Raised("TypeError", text)
             copies.children[ADAPTER] = self.children["original_module"].deepcopy()
 
     @property

@@ -35,9 +35,8 @@ class Semantics(NamedTuple):
     experts: Literal["never", "lists only", "all"]
     # What is refused
     no_match_error: str
-    explains_no_match: bool
+    explains_no_match: Literal["never", "excluded", "nothing passed"]
     checks_task_type: bool
-    names_are_sets: bool
     strings_refuse_layers: bool
     pattern_needs_layers: Literal["never", "some", "set"]
     checks_subconfigs: bool
@@ -129,10 +128,14 @@ HISTORY: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     # into letters. (transformers_weight_conversion.py)
     "experts": (("0.0.1", "never"), ("0.19.0", "lists only"), ("0.20.0", "all")),
     "no_match_error": (("0.0.1", "ValueError"), ("0.21.0", "NoMatchingPeftModuleError")),
-    "explains_no_match": (("0.0.1", False), ("0.14.0", True)),
+    # Whether the message says what was excluded, and that nothing was asked for.
+    "explains_no_match": (
+        ("0.0.1", "never"),
+        ("0.14.0", "excluded"),
+        ("0.17.0", "nothing passed"),
+    ),
     # LoraConfig.__post_init__ and PeftConfigMixin
     "checks_task_type": (("0.0.1", False), ("0.14.0", True)),
-    "names_are_sets": (("0.0.1", False), ("0.6.0", True)),
     "strings_refuse_layers": (("0.0.1", False), ("0.6.0", True)),
     "pattern_needs_layers": (("0.0.1", "never"), ("0.14.0", "some"), ("0.21.0", "set")),
     "checks_subconfigs": (("0.0.1", False), ("0.21.0", True)),
@@ -168,8 +171,8 @@ HISTORY: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
         ("0.16.0", _DORA_KINDS | {"Conv2d", "Embedding", "Conv3d", "Conv1d"}),
     ),
     # DoRA's magnitudes: a ParameterDict where there are any; a ModuleDict in every layer.
-    "magnitude": (("0.9.0", "parameter"), ("0.11.0", "module")),
-    "dora_refused": (("0.9.0", "ValueError"), ("0.14.0", "NotImplementedError")),
+    "magnitude": (("0.9.0", "parameter"), ("0.12.0", "module")),
+    "dora_refused": (("0.9.0", "ValueError"), ("0.15.0", "NotImplementedError")),
     # Whether DoRA knows that a Conv1D's weight is transposed. (LoraLayer.dora_init)
     "dora_transposes": (("0.9.0", False), ("0.11.0", True)),
     # What a rank of 0 or less does. (LoraLayer.update_layer)

@@ -607,3 +607,30 @@ def case(draw: Draw, feature: str, models: tuple[str, ...]) -> tuple[str, Config
     make = anything if feature == "anything" else FEATURES[feature]
     config = make(draw, model)
     return model, {**task_of(draw, model), **config}
+
+
+# Features of which a release may refuse too little, or adapt all or nothing: how many cases of
+# ten get targets that match nothing, and how many get plain ones and a layer that is there.
+_SPOILT = {
+    "all-linear": 1,
+    "bias": 1,
+    "layer_replication": 1,
+    "list": 1,
+    "modules_to_save": 1,
+    "rank/alpha_pattern": 1,
+}
+_REPAIRED = {"layers_to_transform": 3}
+
+
+@st.composite
+def release_case(draw: Draw, feature: str, models: tuple[str, ...]) -> tuple[str, Config]:
+    """A case for any PEFT release: as the release may refuse little, more of them match nothing."""
+    model, config = draw(case(feature, models))
+    number = draw(st.integers(0, 9))
+    if number < _SPOILT.get(feature, 0):
+        config["target_modules"] = ["nope", draw(st.sampled_from(MISTAKES[:4])) + "_x"]
+    elif number < _SPOILT.get(feature, 0) + _REPAIRED.get(feature, 0):
+        config["target_modules"] = [draw(st.sampled_from(names_of(model)["good"]))]
+        config["layers_to_transform"] = draw(st.sampled_from([[0], [1], 1, [0, 5]]))
+        config.pop("layers_pattern", None)
+    return model, config

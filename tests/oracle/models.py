@@ -155,6 +155,14 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         vocab_size=64,
         state_size=4,
     ),
+    "nemotron_h": _causal(
+        "NemotronHConfig",
+        layers_block_type=["mamba", "attention", "mlp"],
+        mamba_num_heads=4,
+        mamba_head_dim=8,
+        ssm_state_size=4,
+        n_groups=2,
+    ),
     "wav2vec2": _auto(
         "AutoModelForCTC",
         "Wav2Vec2Config",

@@ -67,3 +67,45 @@ REGRESSIONS: list[tuple[str, dict[str, Any]]] = [
     # the first number of encoder.block.0.layer.1.… counts
     ("t5", {"target_modules": ["q"], "layers_to_transform": [1]}),
 ]
+
+# The same for one PEFT release each, run by the release oracle.
+RELEASE_REGRESSIONS: list[tuple[str, str, dict[str, Any]]] = [
+    # a key behind one that matches is compiled for the warning about keys without effect
+    ("0.21.2", "gpt2", {"target_modules": ["wte"], "alpha_pattern": {"wte": 1, "(": 1}}),
+    # e is also the end of the wrapper's own modules_to_save
+    (
+        "0.7.0",
+        "llama",
+        {
+            "task_type": "SEQ_CLS",
+            "target_modules": ["q_proj"],
+            "modules_to_save": "head",
+            "inference_mode": True,
+        },
+    ),
+    # layers have no effect on a pattern, nor on names written in full
+    ("0.5.0", "llama", {"target_modules": ".*q_proj", "layers_to_transform": [0]}),
+    (
+        "0.8.0",
+        "llama",
+        {"target_modules": ["model.layers.0.mlp.up_proj"], "layers_to_transform": [0, 1]},
+    ),
+    # before 0.12 only layers with DoRA hold magnitudes
+    (
+        "0.11.0",
+        "llama",
+        {"target_modules": ["q_proj"], "modules_to_save": ["lora_magnitude_vector"]},
+    ),
+    # an entry that tying replaces by the embeddings' own name
+    (
+        "0.19.0",
+        "bart",
+        {
+            "ensure_weight_tying": True,
+            "target_modules": "all-linear",
+            "modules_to_save": ["embed_tokens"],
+        },
+    ),
+    # a key that is a whole name, in releases whose keys need a dot before them
+    ("0.6.0", "gpt2", {"target_modules": ["lm_head"], "rank_pattern": {"lm_head": 1}}),
+]
