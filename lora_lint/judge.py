@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lora_lint.checks import Check, RecipeSubject
+    from lora_lint.checks.lines import Line
     from lora_lint.diagnostics import Finding, Severity
     from lora_lint.rulebook import Rule
 
@@ -161,21 +162,35 @@ def _partly(
 ) -> Finding:
     """A finding of one line only: at most a warning, and its message names the line."""
     severity = settle(settle(rule.severity, finding.severity), "warning")
-    where = _releases(rule, finding, subject) or _line_name(subject, others)
+    where = _releases(rule, finding, subject) or _line_name(rule, finding, subject, others)
     return finding._replace(message=f"{finding.message} ({where})", severity=severity)
 
 
-def _line_name(subject: RecipeSubject, others: Sequence[RecipeSubject]) -> str:
-    """What tells a line from the others, in words."""
+def _line_name(
+    rule: Rule, finding: Finding, subject: RecipeSubject, others: Sequence[RecipeSubject]
+) -> str:
+    """What it is about a line that makes the difference, in words."""
     line = subject.line
     parts = []
-    if any(other.line.peft != line.peft and not _undecided(other) for other in others):
-        parts.append(f"peft {line.peft}")
-    if any(other.line.transformers != line.transformers for other in others):
-        majors = {version_key(other.line.transformers)[0] for other in others}
-        own = version_key(line.transformers)[0]
-        parts.append(f"transformers {line.transformers if own in majors else own}")
-    return f"with {' and '.join(parts)}"
+    for other in others:
+        by_peft = other.line._replace(transformers=line.transformers)
+        by_transformers = other.line._replace(peft=line.peft)
+        if not _undecided(other) and not _holds_at(by_peft, rule, finding, subject):
+            parts.append(f"peft {line.peft}")
+        if not _holds_at(by_transformers, rule, finding, subject):
+            own, their = version_key(line.transformers)[0], version_key(other.line.transformers)[0]
+            parts.append(f"transformers {line.transformers if own == their else own}")
+    if not parts:
+        parts = [f"peft {line.peft}", f"transformers {line.transformers}"]
+    return f"with {' and '.join(dict.fromkeys(parts))}"
+
+
+def _holds_at(line: Line, rule: Rule, finding: Finding, subject: RecipeSubject) -> bool:
+    """Whether a rule finds the same on another line."""
+    other = subject.at(line)
+    if _unmet(other, rule) is not None:
+        return False
+    return any(_key(rule, f) == _key(rule, finding) for f in CHECKS[rule.code].run(other))
 
 
 def _undecided(subject: RecipeSubject) -> bool:
@@ -189,11 +204,8 @@ def _releases(rule: Rule, finding: Finding, subject: RecipeSubject) -> str | Non
     """
     spans: list[list[str]] = []
     before = False
-    key = _key(rule, finding)
     for line in between(subject.context.environment):
-        other = subject.at(line)
-        met = _unmet(other, rule) is None
-        holds = met and any(_key(rule, f) == key for f in CHECKS[rule.code].run(other))
+        holds = _holds_at(line, rule, finding, subject)
         if holds and before:
             spans[-1][1:] = [line.peft]
         elif holds:

@@ -28,7 +28,9 @@ PINS = ROOT / "tests" / "oracle" / "pins.txt"
 _BEFORE_5 = "4.27.4 4.31.0 4.36.2 4.39.3 4.41.2 4.43.4 4.46.3 4.49.0 4.51.3 4.53.3 4.55.4 4.57.6"
 TRIED = [*_BEFORE_5.split(), "5.0.0", "5.5.4", "5.12.1", "5.23.0"]
 IMPORT = "import peft; from peft import LoraConfig, get_peft_model; print('imported')"
-LACKS = re.compile(r"cannot import name '\w+' from '(transformers[\w.]*)'|No module named 'transf")
+LACKS = re.compile(
+    r"cannot import name '\w+' from '(transformers[\w.]*)'|No module named 'transformers[\w.]*'"
+)
 
 
 def key(version: str) -> tuple[int, ...]:

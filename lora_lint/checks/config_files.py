@@ -320,7 +320,11 @@ def invalid_enum_value(subject: RecipeSubject) -> Iterator[Finding]:
     known = at_version(peft_facts()["init_lora_weights"], subject.peft) or []
     if not isinstance(init, str) or "${" in init or not subject.recipe.written("init_lora_weights"):
         return
-    if init in known or init.lower() in _ANY_CASE or re.fullmatch(r"pissa_niter_\d+", init):
+    if subject.behaviour.init_strings == "truth":
+        return  # any word counts as true
+    word = init.lower() if init.lower() in _ANY_CASE else init
+    word = "pissa" if re.fullmatch(r"pissa_niter_\d+", init) else word
+    if word in known:
         return
     injection = subject.injection
     if injection.undecided is None and injection.error is None:
@@ -340,7 +344,7 @@ def _one_of(
     value = subject.value(name)
     if not isinstance(value, str) or value in known or value == "None" or "${" in value:
         return
-    if name == "bias" and value.endswith("_only"):
+    if name == "bias" and value.endswith("_only") and subject.behaviour.bias_only == "any":
         return  # PEFT takes every such word for lora_only
     if not subject.recipe.written(name) or (since and version_key(subject.peft) < since):
         return

@@ -28,13 +28,17 @@ def modules_to_save_is_string(subject: RecipeSubject) -> Iterator[Finding]:
     letters = ", ".join(dict.fromkeys(value))
     injection = subject.injection
     label = f"unfreezes every module whose name ends in one of {letters}"
-    if injection.trainable and injection.total:
+    effect = "silent in peft 0.16 to 0.21, a crash before"
+    if injection.error is not None:
+        label, effect = "", f"peft {subject.peft} stops with {injection.error.type}"
+    elif injection.trainable and injection.total:
+        effect = f"peft {subject.peft} says nothing"
         label += f": {injection.trainable:,} trainable of {injection.total:,}"
     yield Finding(
         f"modules_to_save must be a list; PEFT would read {value!r} letter by letter",
         field="modules_to_save",
-        label=label,
-        help="silent in peft 0.16 to 0.21, a crash before",
+        label=label or None,
+        help=effect,
         wishes=(Wish(f"modules_to_save: [{value}]", (Set("modules_to_save", [value]),), "safe"),),
     )
 
@@ -85,9 +89,10 @@ def saved_module_is_also_target(subject: RecipeSubject) -> Iterator[Finding]:
             None,
         )
         if hit is not None:
+            twice = subject.behaviour.saved_modules == "after"
             yield Finding(
                 f"`{entry}` is in modules_to_save and `{hit}` in target_modules: it is trained in "
-                "full, and gets no LoRA",
+                f"full, and {'has an adapter beside that' if twice else 'gets no LoRA'}",
                 field="modules_to_save",
                 item=index,
                 help="silent in PEFT; keep it in one of the two",

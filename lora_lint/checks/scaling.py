@@ -174,7 +174,9 @@ def non_positive_rank(subject: RecipeSubject) -> Iterator[Finding]:
         yield Finding(
             f"r must be a positive integer, not {r}",
             field="r",
-            help='PEFT stops with "`r` should be a positive integer value"',
+            help='PEFT stops with "`r` should be a positive integer value"'
+            if subject.behaviour.no_rank == "refused"
+            else f"peft {subject.peft} leaves such layers without an adapter, and says nothing",
         )
     ranks = subject.value("rank_pattern")
     for key, value in ranks.items() if isinstance(ranks, dict) else ():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lora_lint.checks.lines import Line, lines
 from lora_lint.dialects import LoraKwargs, Undecided, dialect
 from lora_lint.environment import Environment
+from lora_lint.facts import known_fields
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.semantics import semantics
@@ -236,6 +237,14 @@ class RecipeSubject:
             title = self.dialect.title
             return Injection(undecided=f"{title} changes PEFT itself for this model")
 
+        known = known_fields(self.peft)
+        passed = {
+            name: value
+            for name, value in lowered.values.items()
+            # A framework of that PEFT's age does not pass on what the config does not write.
+            if name in known or self.dialect.name == "peft" or self.recipe.written(name)
+        }
+
         def run(values: Mapping[str, Any]) -> Injection:
             return inject(
                 tree,
@@ -245,10 +254,10 @@ class RecipeSubject:
                 source=lowered.source,
             )
 
-        result = run(lowered.values)
+        result = run(passed)
         patched = "dropout-beside-experts" in lowered.patches
         if patched and result.error and "lora_dropout" in result.error.message:
-            result = run({**lowered.values, "lora_dropout": 0.0})
+            result = run({**passed, "lora_dropout": 0.0})
         return result
 
     # Memory --------------------------------------------------------------------------------------

@@ -431,13 +431,18 @@ def layers_to_transform_with_string(subject: RecipeSubject) -> Iterator[Finding]
     targets = subject.kwargs.get("target_modules")
     if not isinstance(targets, str):
         return
+    refused = subject.behaviour.strings_refuse_layers
     for name in ("layers_to_transform", "layers_pattern"):
         if subject.value(name) not in (None, UNKNOWN):
             yield Finding(
-                f"{name} cannot be used when target_modules is a string",
+                f"{name} cannot be used when target_modules is a string"
+                if refused
+                else f"{name} has no effect when target_modules is a string",
                 field=name,
                 label="put the layers into the pattern, or list the names",
-                help=f'PEFT stops with "`{name}` cannot be used when `target_modules` is a str."',
+                help=f'PEFT stops with "`{name}` cannot be used when `target_modules` is a str."'
+                if refused
+                else f"peft {subject.peft} ignores it without a warning",
             )
 
 
@@ -455,13 +460,19 @@ def pattern_key_matches_nothing(subject: RecipeSubject) -> Iterator[Finding]:
                 continue
             near = names.nearest(str(key), leaves, cutoff=0.7)
             anchored = str(key).startswith("^")
-            label = "a key is matched at the end of the name; ^ asks for the whole of it"
+            label = (
+                "a key is matched at the end of the name; ^ asks for the whole of it"
+                if subject.behaviour.pattern_keys == "anchored"
+                else f"peft {subject.peft} looks behind a dot, where ^ never matches"
+            )
             yield Finding(
                 f"{name} key {key!r} matches no adapted module of {subject.model_name}",
                 field=name,
                 key=str(key),
                 label=label if anchored else (f"did you mean `{near}`?" if near else None),
-                help="silent before peft 0.21, a RuntimeWarning since",
+                help="PEFT only warns"
+                if subject.behaviour.unmatched_patterns_warn
+                else f"peft {subject.peft} says nothing; 0.21.0 and newer warn",
             )
 
 

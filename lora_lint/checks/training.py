@@ -41,7 +41,9 @@ def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
 def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
     """inference_mode freezes the adapter that is to be trained."""
     if subject.value("inference_mode") is True and subject.recipe.trains:
-        nothing = subject.value("bias") in (None, "none")
+        saves = subject.value("modules_to_save") not in (None, [])
+        copies = saves and not subject.behaviour.inference_freezes_copies
+        nothing = subject.value("bias") in (None, "none") and not copies
         yield Finding(
             "inference_mode: true freezes every adapter"
             + (": 0 trainable parameters" if nothing else ""),
@@ -50,7 +52,7 @@ def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
             label="copied from a saved adapter_config.json?",
             help="PEFT says nothing; the run stops at backward(), or trains nothing"
             if nothing
-            else "PEFT says nothing; only biases are trained",
+            else f"PEFT says nothing; only {'saved modules' if copies else 'biases'} are trained",
             wishes=(Wish("inference_mode: false", (Set("inference_mode", False),), "safe"),),
         )
 

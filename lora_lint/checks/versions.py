@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 from lora_lint.checks.registry import check
 from lora_lint.checks.target_modules import is_all_linear
-from lora_lint.diagnostics import Finding, Remove, Unset, Wish
-from lora_lint.facts import peft_facts, version_key
+from lora_lint.diagnostics import Finding, Remove, Set, Unset, Wish
+from lora_lint.dialects import Undecided
+from lora_lint.facts import (
+    compatibility_facts,
+    field_defaults,
+    init_methods,
+    peft_facts,
+    version_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +22,9 @@ if TYPE_CHECKING:
     from lora_lint.checks.subject import RecipeSubject
 
 ALL_LINEAR_SINCE = "0.8.0"
+STRINGS_SINCE = "0.2.0"
+DEFAULTS_SINCE = "0.4.0"
+LOADER_ARGUMENTS_UNTIL = (5,)
 
 
 def _written_keywords(subject: RecipeSubject) -> Iterator[tuple[str, dict[str, str | None]]]:
@@ -36,6 +46,27 @@ def _where(subject: RecipeSubject) -> str:
     return f"{known.source} {'has' if known.exact else 'allows'} {subject.peft}"
 
 
+def _advice(subject: RecipeSubject) -> str | None:
+    """The smallest release that takes the config, in words; None where no known one does."""
+    for release in peft_facts()["versions"]:
+        if _older(subject.peft, release) and _takes(subject, release):
+            return f"peft>={release} takes this config"
+    return None
+
+
+def _takes(subject: RecipeSubject, release: str) -> bool:
+    """Whether a release takes a config, as far as that can be known."""
+    value = subject.kwargs.get("init_lora_weights")
+    since = [str(life["since"]) for _, life in _written_keywords(subject)]
+    if is_all_linear(subject.kwargs.get("target_modules")):
+        since.append(ALL_LINEAR_SINCE)
+    if (init := _init_since(value)) is not None:
+        since.append(init)
+    if any(_older(release, first) for first in since):
+        return False
+    return subject.at(subject.line._replace(peft=release)).injection.error is None
+
+
 @check("VR301")
 def field_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
     """A field that the user's PEFT does not have yet."""
@@ -48,7 +79,10 @@ def field_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
                 f"`{name}` needs peft>={since}; {_where(subject)}",
                 field=name,
                 label="LoraConfig does not take it",
-                help=f"PEFT stops with \"got an unexpected keyword argument '{name}'\"",
+                help=_joined(
+                    f"PEFT stops with \"got an unexpected keyword argument '{name}'\"",
+                    _advice(subject),
+                ),
             )
 
 
@@ -105,8 +139,44 @@ def all_linear_needs_peft_0_8(subject: RecipeSubject) -> Iterator[Finding]:
             f"`all-linear` needs peft>={ALL_LINEAR_SINCE}; {_where(subject)}",
             field="target_modules",
             label="older releases take it for a pattern, which matches nothing",
-            help='PEFT stops with "Target modules all-linear not found in the base model."',
+            help=_joined(
+                'PEFT stops with "Target modules all-linear not found in the base model."',
+                _advice(subject),
+            ),
         )
+
+
+@check("VR304")
+def string_pattern_needs_peft_0_2(subject: RecipeSubject) -> Iterator[Finding]:
+    """A regular expression in a release that reads it letter by letter."""
+    value = subject.kwargs.get("target_modules")
+    if isinstance(value, str) and not is_all_linear(value) and _older(subject.peft, STRINGS_SINCE):
+        yield Finding(
+            f"a string of target modules needs peft>={STRINGS_SINCE}; {_where(subject)}",
+            field="target_modules",
+            label="older releases adapt every module whose name ends in one of its letters",
+            help=f"peft>={STRINGS_SINCE} takes it for a regular expression",
+        )
+
+
+@check("VR305")
+def implicit_defaults_before_peft_0_4(subject: RecipeSubject) -> Iterator[Finding]:
+    """A number left out in a release that has no default for it."""
+    if not subject.recipe.trains or not _older(subject.peft, DEFAULTS_SINCE):
+        return
+    if isinstance(subject.lowered, Undecided):
+        return
+    missing = [name for name in ("lora_alpha", "lora_dropout") if name not in subject.kwargs]
+    if not missing:
+        return
+    later = {name: field_defaults(DEFAULTS_SINCE)[name] for name in missing}
+    written = ", ".join(f"{name}: {value}" for name, value in later.items())
+    yield Finding(
+        f"peft {subject.peft} has no default for {' and '.join(missing)}: it stops with a "
+        "TypeError",
+        help=f"{_where(subject)}; since {DEFAULTS_SINCE} the defaults are {written}",
+        wishes=(Wish(f"write {written}", tuple(Set(n, v) for n, v in later.items()), "safe"),),
+    )
 
 
 @check("VR306")
@@ -130,3 +200,94 @@ def removed_field(subject: RecipeSubject) -> Iterator[Finding]:
                     Wish(f"delete {name}", (Remove(stray.path) if stray else Unset(name),), "safe"),
                 ),
             )
+
+
+@check("VR307")
+def incompatible_versions(subject: RecipeSubject) -> Iterator[Finding]:
+    """A PEFT that does not import with the user's transformers."""
+    known = subject.context.environment
+    if known.peft is None or known.transformers is None or subject.line.assumed is not None:
+        return
+    lacks = _import_error(subject.peft, subject.transformers)
+    if lacks is not None:
+        yield Finding(
+            f"peft {subject.peft} does not import with transformers {subject.transformers}: "
+            f"{lacks}",
+            label=f"peft from {known.peft.source}, transformers from {known.transformers.source}",
+            help=f"peft {subject.peft} imports with transformers {_range(subject.peft)}",
+        )
+
+
+def _import_error(peft: str, transformers: str) -> str | None:
+    """Why a pair does not import: a name that one of the measured releases on the same side of
+    what imports lacks. None where it does, or where it lies between what was measured.
+    """
+    facts = compatibility_facts()
+    if peft not in facts["peft"]:
+        return None
+    oldest, newest = map(version_key, facts["peft"][peft])
+    at = version_key(transformers)
+    for pair, lacks in facts["lacks"].items():
+        release, tried = pair.split()
+        measured = version_key(tried)
+        if release == peft and (at <= measured < oldest or newest < measured <= at):
+            reason: str = lacks
+            return reason
+    return None
+
+
+def _range(peft: str) -> str:
+    oldest, newest = compatibility_facts()["peft"][peft]
+    return f"{oldest} to {newest}"
+
+
+@check("VR308")
+def value_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
+    """An initialisation that the user's PEFT does not have yet."""
+    value = subject.kwargs.get("init_lora_weights")
+    since = _init_since(value)
+    if since is None or not _older(subject.peft, since):
+        return
+    silent = subject.behaviour.init_strings == "truth"
+    effect = (
+        f"peft {subject.peft} takes any word for true and initialises as usual"
+        if silent
+        else 'PEFT stops with "Unknown initialization"'
+    )
+    yield Finding(
+        f"`init_lora_weights: {value}` needs peft>={since}; {_where(subject)}",
+        field="init_lora_weights",
+        help=_joined(effect, _advice(subject)),
+    )
+
+
+def _init_since(value: object) -> str | None:
+    """The first release with an initialisation; None for what no release knows."""
+    if not isinstance(value, str):
+        return None
+    word = value.lower()
+    name = "pissa" if word.startswith("pissa") else word
+    releases = peft_facts()["versions"]
+    return next((release for release in releases if name in init_methods(release)), None)
+
+
+@check("VR309")
+def removed_loader_argument(subject: RecipeSubject) -> Iterator[Finding]:
+    """``load_in_4bit=`` as an argument of from_pretrained, which transformers 5 does not take."""
+    path = subject.recipe["quantization"].path
+    if path is None or len(path) < 2 or not str(path[-2]).startswith("from_pretrained#"):
+        return
+    argument = str(path[-1])
+    removed = argument in ("load_in_4bit", "load_in_8bit")
+    if removed and version_key(subject.transformers) >= LOADER_ARGUMENTS_UNTIL:
+        yield Finding(
+            f"`{argument}` is no argument of from_pretrained in transformers 5: it stops with a "
+            "TypeError",
+            path=path,
+            on_key=True,
+            help=f"quantization_config=BitsAndBytesConfig({argument}=True) works in 4 and 5",
+        )
+
+
+def _joined(*parts: str | None) -> str:
+    return "; ".join(part for part in parts if part)

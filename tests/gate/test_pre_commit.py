@@ -61,7 +61,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     revision = repository(hooks)
     folder = tmp_path_factory.mktemp("scratch")
     (folder / ".pre-commit-config.yaml").write_text(
-        f"repos:\n- repo: {hooks.as_uri()}\n  rev: {revision}\n  hooks:\n  - id: lora-lint\n"
+        f"repos:\n- repo: {hooks.as_uri()}\n  rev: {revision}\n  hooks:\n"
+        "  - id: lora-lint\n  - id: lora-lint-versions\n"
     )
     for name, text in UNRELATED.items():
         (folder / name).write_text(text)
@@ -106,3 +107,18 @@ def test_a_script_fails_too(scratch: Path) -> None:
     assert result.returncode == 1, result.stdout + result.stderr
     assert "train.py:5:" in result.stdout
     script.unlink()
+
+
+def test_a_lock_file_that_changes_checks_the_configs_again(scratch: Path) -> None:
+    config, lock = scratch / "train.yaml", scratch / "uv.lock"
+    config.write_text(GOOD.replace("[c_attn]", "all-linear"))
+    lock.write_text('version = 1\n\n[[package]]\nname = "peft"\nversion = "0.8.2"\n')
+    assert pre_commit(scratch, "uv.lock").returncode == 0
+    lock.write_text(lock.read_text().replace("0.8.2", "0.7.1"))
+    result = pre_commit(scratch, "uv.lock")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "train.yaml:4:17" in result.stdout
+    assert "error[VR303]" in result.stdout
+    assert "uv.lock has 0.7.1" in result.stdout
+    lock.unlink()
+    config.unlink()

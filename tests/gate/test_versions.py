@@ -1,0 +1,166 @@
+"""The versions that a config is decided for: from the files around it, range by range."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lora_lint.cli import main
+
+LLAMA = "model_name_or_path: meta-llama/Llama-2-7b-hf\nr: 16\nlora_alpha: 32\n"
+ALL_LINEAR = LLAMA + "target_modules: all-linear\n"
+UV_LOCK = 'version = 1\n\n[[package]]\nname = "peft"\nversion = "{}"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository that the command runs in."""
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    return tmp_path
+
+
+def lint(text: str, *options: str, code: str | None = None) -> tuple[int, dict[str, Any]]:
+    """The exit status and the JSON report; with ``code`` only its diagnostics."""
+    Path("lora.yaml").write_text(text)
+    arguments = ["lint", "lora.yaml", "--output-format", "json", *options]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    report = json.loads(result.output)
+    if code is not None:
+        report["diagnostics"] = [d for d in report["diagnostics"] if d["code"] == code]
+    return result.exit_code, report
+
+
+def test_a_lock_file_is_used_without_an_option(project: Path) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("0.7.1"))
+    status, report = lint(ALL_LINEAR)
+    assert status == 1
+    (found,) = report["diagnostics"]
+    assert (found["code"], found["severity"]) == ("VR303", "error")
+    assert "uv.lock has 0.7.1" in found["message"]
+    assert "peft>=0.8.0 takes this config" in found["help"]
+    peft = report["recipes"][0]["environment"]["peft"]
+    assert peft == {"version": "0.7.1", "source": "uv.lock"}
+
+
+def test_a_range_says_for_which_part_a_finding_holds(project: Path) -> None:
+    (project / "requirements.txt").write_text("torch\npeft>=0.7,<0.9\n")
+    status, report = lint(ALL_LINEAR)
+    assert status == 0
+    (found,) = report["diagnostics"]
+    assert (found["code"], found["severity"]) == ("VR303", "warning")
+    assert "requirements.txt allows 0.7.0 (in peft 0.7.0 to 0.7.1)" in found["message"]
+
+
+def test_a_range_that_fails_as_a_whole_is_an_error(project: Path) -> None:
+    (project / "requirements.txt").write_text("peft>=0.6,<0.8\n")
+    status, report = lint(ALL_LINEAR)
+    assert status == 1
+    assert [d["severity"] for d in report["diagnostics"]] == ["error"]
+    assert "(in peft" not in report["diagnostics"][0]["message"]
+
+
+def test_a_range_that_works_as_a_whole_is_silent(project: Path) -> None:
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["peft>=0.8", "transformers<5"]\n'
+    )
+    status, report = lint(ALL_LINEAR)
+    assert (status, report["diagnostics"]) == (0, [])
+    environment = report["recipes"][0]["environment"]
+    assert environment["peft"] == {"version": ">=0.8", "source": "pyproject.toml"}
+    assert environment["transformers"] == {"version": "<5", "source": "pyproject.toml"}
+
+
+def test_an_option_wins_over_a_lock_file(project: Path) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("0.7.1"))
+    status, report = lint(ALL_LINEAR, "--peft-version", "0.8.2")
+    assert (status, report["diagnostics"]) == (0, [])
+    assert report["recipes"][0]["environment"]["peft"]["source"] == "--peft-version"
+
+
+def test_isolated_looks_at_no_lock_file(project: Path) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("0.7.1"))
+    status, report = lint(ALL_LINEAR, "--isolated")
+    assert (status, report["diagnostics"]) == (0, [])
+    assert "not known" in report["recipes"][0]["environment"]["peft"]["source"]
+
+
+def test_each_config_has_the_versions_of_its_own_folder(project: Path) -> None:
+    for name, version in (("old", "0.7.1"), ("new", "0.21.2")):
+        (project / name).mkdir()
+        (project / name / "uv.lock").write_text(UV_LOCK.format(version))
+        (project / name / "lora.yaml").write_text(ALL_LINEAR)
+    result = CliRunner().invoke(main, ["lint", "old/lora.yaml", "new/lora.yaml"])
+    assert result.exit_code == 1
+    assert "old/lora.yaml:4:17 error[VR303]" in result.output
+    assert "peft 0.7.1 (uv.lock)" in result.output
+    assert "peft 0.21.2 (uv.lock)" in result.output
+
+
+# vit's query and value are called q_proj and v_proj since transformers 5.6 or so.
+VIT = "model_name_or_path: google/vit-base-patch16-224\nr: 8\nlora_alpha: 16\n"
+
+
+def test_without_a_source_an_error_needs_both_lines() -> None:
+    """Names that transformers 5 has changed are a warning that names the line; others an error."""
+    with CliRunner().isolated_filesystem():
+        _, report = lint(VIT + "target_modules: [query, value]\n", "--isolated", code="TM101")
+        (found,) = report["diagnostics"]
+        assert found["severity"] == "warning"
+        assert found["message"].endswith("(with transformers 5)")
+        _, report = lint(LLAMA + "target_modules: [query, value]\n", "--isolated", code="TM101")
+        assert [d["severity"] for d in report["diagnostics"]] == ["error"]
+
+
+def test_without_a_source_what_fails_on_the_older_line_alone_is_told() -> None:
+    """`kasa_config` came with 0.21: 0.18 stops, which is told only where the PEFT is known."""
+    text = LLAMA + "target_modules: '.*\\.q_proj'\nlayers_to_transform: [0]\n"
+    with CliRunner().isolated_filesystem():
+        _, report = lint(text, "--isolated", code="TM117")
+        assert [d["severity"] for d in report["diagnostics"]] == ["error"]
+
+
+def test_a_release_that_is_not_known_yet_is_judged_as_the_newest_with_warnings(
+    project: Path,
+) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("99.0.0"))
+    status, report = lint(LLAMA + "target_modules: [c_attn]\n", code="TM101")
+    assert status == 0
+    (found,) = report["diagnostics"]
+    assert found["severity"] == "warning"
+    assert "if peft 99.0.0 does as 0.21.2 does" in found["message"]
+
+
+def test_before_0_4_nothing_but_versions_is_judged(project: Path) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("0.3.0"))
+    _, report = lint(ALL_LINEAR)
+    assert {d["code"] for d in report["diagnostics"]} == {"VR303", "VR305"}
+    skipped = [n for n in report["not_checked"] if "TM101" in n["codes"]]
+    assert "older than 0.4.0" in skipped[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        (("0.17.0", "5.0.0"), "cannot import name 'HybridCache' from 'transformers'"),
+        (("0.17.0", "5.1.0"), "cannot import name 'HybridCache' from 'transformers'"),
+        (("0.21.2", "4.41.2"), "cannot import name 'EncoderDecoderCache' from 'transformers'"),
+        (("0.21.2", "4.42.0"), None),
+        (("0.21.2", "5.23.0"), None),
+        (("0.21.2", "6.0.0"), None),
+    ],
+)
+def test_versions_that_do_not_import_together(
+    versions: tuple[str, str], message: str | None
+) -> None:
+    options = ("--isolated", "--peft-version", versions[0], "--transformers-version", versions[1])
+    with CliRunner().isolated_filesystem():
+        _, report = lint(ALL_LINEAR, *options, code="VR307")
+        told = [d["message"] for d in report["diagnostics"]]
+        assert bool(told) == bool(message)
+        assert all(message in text for text in told if message)
