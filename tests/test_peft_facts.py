@@ -138,8 +138,7 @@ def test_a_new_release_is_absorbed_and_told_in_words(read: Callable[..., dict[st
     assert list(report(before, after)) == [
         "1.1.0: new",
         "  + field bar (Optional[int], default None)",
-        "  ~ field init_lora_weights: type bool | Literal['gaussian', 'pissa'] -> "
-        "bool | Literal['gaussian', 'pissa', 'eva']",
+        "  ~ field init_lora_weights: type bool | Literal['gaussian', 'pissa'] -> bool | Literal['gaussian', 'pissa', 'eva']",  # noqa: E501
         "  ~ field r: default 8 -> default 16",
         "  - field rank_pattern",
         "  ~ sub-config FooConfig: field depth: default 2 -> default 3",
@@ -158,8 +157,7 @@ def test_a_new_release_is_absorbed_and_told_in_words(read: Callable[..., dict[st
 def test_an_unchanged_release_is_told_too(read: Callable[..., dict[str, Any]]) -> None:
     assert list(report(read(), read(FILES))) == [
         "1.1.0: new",
-        "  unchanged: fields, sub-configs, default targets, layer kinds, task types, "
-        "init_lora_weights values, tables of experts",
+        "  unchanged: fields, sub-configs, default targets, layer kinds, task types, init_lora_weights values, tables of experts",  # noqa: E501
     ]
 
 
@@ -180,24 +178,76 @@ def test_a_release_that_reads_otherwise_is_told(read: Callable[..., dict[str, An
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("    r: int = field(default=8)", "    r: int = field(default=RANK)", "config.py: LoraConfig.r: a literal"),
-        ("    r: int = field(default=8)", "    r: int = RANKS[0]", "config.py: LoraConfig.r: a literal"),
-        ("default_factory=dict", "default_factory=lambda: {}", "config.py: LoraConfig.rank_pattern: the default factory"),
-        ("    r: int = field(default=8)", "    if NEW:\n        r: int = 8", "config.py: LoraConfig: a If among the fields"),
-        ("class LoraConfig(PeftConfig)", "class LoraConfig(PeftConfig, Extra)", "config.py: LoraConfig: inherits from Extra"),
-        ("class LoraConfig(PeftConfig)", "class LoRAConfig(PeftConfig)", "LoraConfig: in none of peft/tuners/lora/config.py"),
-        ("Optional[FooConfig]", "Optional[BarConfig]", "config.py: LoraConfig.foo_config: BarConfig is defined elsewhere"),
+        (
+            "    r: int = field(default=8)",
+            "    r: int = field(default=RANK)",
+            "config.py: LoraConfig.r: a literal",
+        ),
+        (
+            "    r: int = field(default=8)",
+            "    r: int = RANKS[0]",
+            "config.py: LoraConfig.r: a literal",
+        ),
+        (
+            "default_factory=dict",
+            "default_factory=lambda: {}",
+            "config.py: LoraConfig.rank_pattern: the default factory",
+        ),
+        (
+            "    r: int = field(default=8)",
+            "    if NEW:\n        r: int = 8",
+            "config.py: LoraConfig: a If among the fields",
+        ),
+        (
+            "class LoraConfig(PeftConfig)",
+            "class LoraConfig(PeftConfig, Extra)",
+            "config.py: LoraConfig: inherits from Extra",
+        ),
+        (
+            "class LoraConfig(PeftConfig)",
+            "class LoRAConfig(PeftConfig)",
+            "LoraConfig: in none of peft/tuners/lora/config.py",
+        ),
+        (
+            "Optional[FooConfig]",
+            "Optional[BarConfig]",
+            "config.py: LoraConfig.foo_config: BarConfig is defined elsewhere",
+        ),
         ('["c_attn"]', "TARGETS", f"constants.py: {TABLE}: a literal"),
         ('    "gpt2": ["c_attn"],', "    **OTHERS,", f"constants.py: {TABLE}: a literal"),
-        ('"v_proj"],\n}\n', f'"v_proj"],\n}}\n{TABLE}.update(MORE)\n', f"constants.py: {TABLE}: `{TABLE}.update(MORE)`"),
-        ('"v_proj"],\n}\n', f'"v_proj"],\n}}\n{TABLE}["x"] = MORE\n', f"constants.py: {TABLE}['x']: a literal"),
-        ('    SEQ_CLS = "SEQ_CLS"', "    SEQ_CLS = auto()", "peft_types.py: TaskType.SEQ_CLS: a literal"),
-        ("[dispatch_gptq,", "[dispatch_new, dispatch_gptq,", "model.py: _create_new_module: dispatch_new: an unknown dispatcher"),
-        ("isinstance(target, torch.nn.Linear)", "isinstance(target, torch.nn.Bilinear)", "layer.py: dispatch_default: isinstance torch.nn.Bilinear: an unknown kind"),
+        (
+            '"v_proj"],\n}\n',
+            f'"v_proj"],\n}}\n{TABLE}.update(MORE)\n',
+            f"constants.py: {TABLE}: `{TABLE}.update(MORE)`",
+        ),
+        (
+            '"v_proj"],\n}\n',
+            f'"v_proj"],\n}}\n{TABLE}["x"] = MORE\n',
+            f"constants.py: {TABLE}['x']: a literal",
+        ),
+        (
+            '    SEQ_CLS = "SEQ_CLS"',
+            "    SEQ_CLS = auto()",
+            "peft_types.py: TaskType.SEQ_CLS: a literal",
+        ),
+        (
+            "[dispatch_gptq,",
+            "[dispatch_new, dispatch_gptq,",
+            "model.py: _create_new_module: dispatch_new: an unknown dispatcher",
+        ),
+        (
+            "isinstance(target, torch.nn.Linear)",
+            "isinstance(target, torch.nn.Bilinear)",
+            "layer.py: dispatch_default: isinstance torch.nn.Bilinear: an unknown kind",
+        ),
         ("def _create_new_module", "def _make_module", "model.py: LoraModel: no function"),
-        ('"gaussian", "pissa"]', '"gaussian", "pissa", "eva"]', "layer.py: init_lora_weights: 'eva' is annotated but never compared"),
+        (
+            '"gaussian", "pissa"]',
+            '"gaussian", "pissa", "eva"]',
+            "layer.py: init_lora_weights: 'eva' is annotated but never compared",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_understood_ends_the_command(
     read: Callable[..., dict[str, Any]], old: str, new: str, message: str
 ) -> None:
@@ -232,8 +282,7 @@ def test_a_field_in_a_tuple_is_marked(read: Callable[..., dict[str, Any]]) -> No
     depth = facts["subconfigs"]["FooConfig"]["changes"][-1]["value"]["depth"]["default"]
     assert depth == {"code": "(field(default=2),)", "tuple of a field with default": 2}
     assert describe(facts, "1.1.0")["subconfigs"] == [
-        "~ sub-config FooConfig: field depth: default 2 -> default (field(default=2),)..., "
-        "which is no field"
+        "~ sub-config FooConfig: field depth: default 2 -> default (field(default=2),)..., which is no field"  # noqa: E501
     ]
 
 
@@ -279,7 +328,15 @@ def test_inject_knows_the_kinds_that_the_wheels_know() -> None:
     for kind, since in seen.items():
         wheels = peft_facts()["layer_kinds"][kind]["since"]
         assert max(version_key(wheels), version_key("0.4.0")) == version_key(since), kind
-    assert set(seen) == {"Linear", "Conv1D", "Embedding", "Conv2d", "Conv3d", "Conv1d", "MultiheadAttention"}  # fmt: skip
+    assert set(seen) == {
+        "Linear",
+        "Conv1D",
+        "Embedding",
+        "Conv2d",
+        "Conv3d",
+        "Conv1d",
+        "MultiheadAttention",
+    }
 
 
 def test_the_odd_default_of_bdlora_is_marked_where_it_is_odd() -> None:
