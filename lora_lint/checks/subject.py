@@ -83,11 +83,15 @@ class RecipeSubject:
         """The same recipe with other versions."""
         return RecipeSubject(self.document, self.recipe, self.context, line)
 
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The versions that findings are decided for, the newest first."""
+        return lines(self.context.environment)
+
     @cached_property
     def siblings(self) -> tuple[RecipeSubject, ...]:
         """The recipe on the other lines of versions that it may be trained with."""
-        others = lines(self.context.environment)
-        return tuple(self.at(line) for line in others if line != self.line)
+        return tuple(self.at(line) for line in self.lines if line != self.line)
 
     def value(self, name: str) -> Any:
         """The value of a field; None where it is unset, ``UNKNOWN`` where it is not static."""

@@ -119,7 +119,8 @@ def _recipes(file: FileResult) -> list[dict[str, Any]]:
 def environment(subject: RecipeSubject) -> dict[str, Any]:
     """The versions a recipe was decided for, and where they come from."""
     known = subject.context.environment
-    assumed = "not known: the newest is assumed"
+    told = (f"peft {line.peft} with transformers {line.transformers}" for line in subject.lines)
+    assumed = f"not known: decided for {' and for '.join(told)}"
     return {
         "peft": {
             "version": known.peft.version if known.peft else subject.peft,

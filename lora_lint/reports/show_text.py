@@ -39,7 +39,10 @@ def _block(subject: RecipeSubject, style: Style) -> Iterator[str]:
     yield from _section("written", _fields(subject), style)
     yield from _section("LoraConfig receives", _kwargs(subject), style)
     yield from _section("base model", _model(subject), style)
-    yield from _section(f"peft {subject.peft} adapts", _injection(subject, style), style)
+    known = subject.context.environment.peft
+    source = f" ({known.source})" if known else ""
+    title = f"peft {subject.peft}{source} adapts"
+    yield from _section(title, _injection(subject, style), style)
     yield from _section("memory", _memory(subject, style), style)
 
 

@@ -148,9 +148,12 @@ def _model(subject: RecipeSubject) -> Iterator[str]:
 
 def _versions(subject: RecipeSubject) -> Iterator[str]:
     environment = subject.context.environment
+    by_source: dict[str, list[str]] = {}
     for name, known in (("peft", environment.peft), ("transformers", environment.transformers)):
         if known is not None:
-            yield f"{name} {known.version} ({known.source})"
+            by_source.setdefault(known.source, []).append(f"{name} {known.version}")
+    for source, packages in by_source.items():
+        yield f"{', '.join(packages)} ({source})"
 
 
 def _reach(subject: RecipeSubject) -> Iterator[str]:
@@ -158,7 +161,7 @@ def _reach(subject: RecipeSubject) -> Iterator[str]:
     if not subject.recipe.adapter:
         yield f"LoRA is off ({subject.recipe.switch})"
     elif injection.error is not None:
-        yield f"peft {subject.peft} raises {injection.error.type}"
+        yield f"PEFT raises {injection.error.type}"
     elif injection.modules and not subject.counts_known:
         leaves = dict.fromkeys(name.rpartition(".")[2] for name in injection.modules)
         yield f"adapts {', '.join(leaves)} (how many is not known)"
