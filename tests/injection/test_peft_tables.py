@@ -25,8 +25,8 @@ EMPTY["scales"] = {}
 
 def answered(row: dict[str, Any], release: str) -> Any:
     """What a release answered to a row."""
-    known = [a for a in row["answers"] if version_key(a["since"]) <= version_key(release)]
-    return known[-1]["answer"]
+    index = RELEASES.index(release)
+    return [a["answer"] for a in row["answers"] if RELEASES.index(a["since"]) <= index][-1]
 
 
 def differences(real: dict[str, Any], predicted: Injection) -> list[str]:
