@@ -11,7 +11,7 @@ from lora_lint.checks.names import nearest
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Note, Remove, RenameKey, Set, Wish
 from lora_lint.dialects import dialect
-from lora_lint.facts import at_version, peft_facts, task_types
+from lora_lint.facts import at_version, newest_peft, peft_facts, task_types
 from lora_lint.recipe import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
@@ -324,8 +324,9 @@ def invalid_enum_value(subject: RecipeSubject) -> Iterator[Finding]:
         return  # any word counts as true
     word = init.lower() if init.lower() in _ANY_CASE else init
     word = "pissa" if re.fullmatch(r"pissa_niter_\d+", init) else word
-    if word in known:
-        return
+    newest = at_version(peft_facts()["init_lora_weights"], newest_peft())
+    if word in known or word in newest:
+        return  # what a later release knows is VR308's
     injection = subject.injection
     if injection.undecided is None and injection.error is None:
         return  # embeddings take any string

@@ -776,6 +776,9 @@ class _Run:
             return
         entries = entries_of(written, self.semantics)
         alive = {entry for name in self.modules for entry in entries.hits(name)}
+        if self.settings.target_modules_to_tie is not None:
+            # These names make PEFT adapt the tied embeddings, whatever those are called.
+            alive |= {entry for entry in written or () if _leaf(entry) in EMBEDDING_LAYER_NAMES}
         for entry in written or ():
             became = self.converted.get(entry, ())
             if entry in alive or any(EntrySet(became).has(name) for name in self.parameters):

@@ -106,23 +106,15 @@ def test_each_config_has_the_versions_of_its_own_folder(project: Path) -> None:
 VIT = "model_name_or_path: google/vit-base-patch16-224\nr: 8\nlora_alpha: 16\n"
 
 
+@pytest.mark.usefixtures("project")
 def test_without_a_source_an_error_needs_both_lines() -> None:
     """Names that transformers 5 has changed are a warning that names the line; others an error."""
-    with CliRunner().isolated_filesystem():
-        _, report = lint(VIT + "target_modules: [query, value]\n", "--isolated", code="TM101")
-        (found,) = report["diagnostics"]
-        assert found["severity"] == "warning"
-        assert found["message"].endswith("(with transformers 5)")
-        _, report = lint(LLAMA + "target_modules: [query, value]\n", "--isolated", code="TM101")
-        assert [d["severity"] for d in report["diagnostics"]] == ["error"]
-
-
-def test_without_a_source_what_fails_on_the_older_line_alone_is_told() -> None:
-    """`kasa_config` came with 0.21: 0.18 stops, which is told only where the PEFT is known."""
-    text = LLAMA + "target_modules: '.*\\.q_proj'\nlayers_to_transform: [0]\n"
-    with CliRunner().isolated_filesystem():
-        _, report = lint(text, "--isolated", code="TM117")
-        assert [d["severity"] for d in report["diagnostics"]] == ["error"]
+    _, report = lint(VIT + "target_modules: [query, value]\n", "--isolated", code="TM101")
+    (found,) = report["diagnostics"]
+    assert found["severity"] == "warning"
+    assert found["message"].endswith("(with transformers 5)")
+    _, report = lint(LLAMA + "target_modules: [query, value]\n", "--isolated", code="TM101")
+    assert [d["severity"] for d in report["diagnostics"]] == ["error"]
 
 
 def test_a_release_that_is_not_known_yet_is_judged_as_the_newest_with_warnings(
@@ -144,6 +136,7 @@ def test_before_0_4_nothing_but_versions_is_judged(project: Path) -> None:
     assert "older than 0.4.0" in skipped[0]["reason"]
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     ("versions", "message"),
     [
@@ -159,8 +152,7 @@ def test_versions_that_do_not_import_together(
     versions: tuple[str, str], message: str | None
 ) -> None:
     options = ("--isolated", "--peft-version", versions[0], "--transformers-version", versions[1])
-    with CliRunner().isolated_filesystem():
-        _, report = lint(ALL_LINEAR, *options, code="VR307")
-        told = [d["message"] for d in report["diagnostics"]]
-        assert bool(told) == bool(message)
-        assert all(message in text for text in told if message)
+    _, report = lint(ALL_LINEAR, *options, code="VR307")
+    told = [d["message"] for d in report["diagnostics"]]
+    assert bool(told) == bool(message)
+    assert all(message in text for text in told if message)

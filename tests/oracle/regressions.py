@@ -106,6 +106,11 @@ RELEASE_REGRESSIONS: list[tuple[str, str, dict[str, Any]]] = [
             "modules_to_save": ["embed_tokens"],
         },
     ),
+    (
+        "0.19.0",
+        "bert-mlm",
+        {"ensure_weight_tying": True, "target_modules": ["embed_tokens", "query"]},
+    ),
     # a key that is a whole name, in releases whose keys need a dot before them
     ("0.6.0", "gpt2", {"target_modules": ["lm_head"], "rank_pattern": {"lm_head": 1}}),
 ]
