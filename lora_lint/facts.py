@@ -86,15 +86,15 @@ def known_release(version: str) -> str:
 
 
 def _padded(version: str) -> tuple[int, ...]:
-    return (*version_key(version), 0, 0)[:3]
+    return (*version_key(version), 0, 0, 0)[: max(3, len(version_key(version)))]
 
 
 def unpredicted(version: str) -> str | None:
     """Why ``inject`` does not know what a PEFT version does, None if it does."""
-    key = version_key(version)
-    if key < version_key(EXACT_SINCE):
+    if _padded(version) < _padded(EXACT_SINCE):
         return f"peft {version} is older than {EXACT_SINCE}, the first that is predicted"
-    if version not in peft_facts()["versions"]:
+    final = re.fullmatch(r"\d+(\.\d+)*(\.post\d+)?", version)
+    if not final or _padded(known_release(version)) != _padded(version):
         return f"peft {version} is not a release that this version of lora-lint knows"
     return None
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lora_lint.facts import (
+    EXACT_SINCE,
     compatible_transformers,
     known_release,
     newest_peft,
     peft_facts,
     transformers_facts,
+    unpredicted,
     version_key,
 )
 
@@ -66,8 +68,8 @@ def between(environment: Environment) -> tuple[Line, ...]:
 
 def _line(peft: str, transformers: str) -> Line:
     """The line of a PEFT version, which a release that is known stands for where it is none."""
-    known = known_release(peft)
-    return Line(known, transformers, None if known == peft else peft)
+    stands_in = unpredicted(peft) is not None and version_key(peft) >= version_key(EXACT_SINCE)
+    return Line(known_release(peft), transformers, peft if stands_in else None)
 
 
 def _newest_two() -> tuple[str, str]:

@@ -89,9 +89,9 @@ def field_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
 @check("VR302")
 def adapter_config_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
     """An adapter_config.json with keys that the user's PEFT refuses."""
-    version = subject.peft
-    if subject.recipe.trains or not _older(version, "0.14.0"):
-        return  # since 0.14.0 unknown keys are dropped with a warning
+    version, unknown_keys = subject.peft, subject.behaviour.unknown_adapter_keys
+    if subject.recipe.trains or unknown_keys == "warned":
+        return
     newer = [
         (name, str(life["since"]))
         for name, life in _written_keywords(subject)
@@ -99,10 +99,8 @@ def adapter_config_newer_than_installed(subject: RecipeSubject) -> Iterator[Find
     ]
     if not newer:
         return
-    if _older(version, "0.6.0"):
-        effect, severity = "drops them without a word", "warning"
-    else:
-        effect, severity = "stops with a TypeError", "error"
+    dropped = unknown_keys == "dropped"
+    effect = "drops them without a word" if dropped else "stops with a TypeError"
     needed = max((since for _, since in newer), key=version_key)
     droppable = [name for name, _ in newer if _says_nothing(subject.value(name))]
     wishes = (
@@ -120,7 +118,7 @@ def adapter_config_newer_than_installed(subject: RecipeSubject) -> Iterator[Find
         f"this adapter has {', '.join(name for name, _ in newer)}, which peft {version} does not "
         f"know: loading it {effect}",
         field=newer[0][0],
-        severity="warning" if severity == "warning" else None,
+        severity="warning" if dropped else None,
         help=f"peft>={needed} knows them all; peft>=0.14.0 drops what it does not know",
         wishes=wishes,
     )

@@ -18,6 +18,7 @@ from lora_lint.facts import (
     SEQ_CLS_HEAD_NAMES,
     default_targets,
     expert_tables,
+    known_release,
     unpredicted,
     version_key,
 )
@@ -79,6 +80,7 @@ def inject(
     odd = unpredicted(peft) or unpredicted_value(values)
     if odd is not None or (unknown and not only_figures):
         return Injection(undecided=odd or unknown)
+    peft = known_release(peft)
     stage: Any = "config"
     run = None
     try:
