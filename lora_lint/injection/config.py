@@ -12,7 +12,7 @@ from lora_lint.facts import field_defaults, init_methods, known_fields, newest_p
 from lora_lint.injection import messages
 from lora_lint.injection.semantics import semantics
 from lora_lint.injection.simulation import Raised, Undecided
-from lora_lint.recipe import UNKNOWN, holds_unknown
+from lora_lint.recipe import holds_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,15 @@ _NAMES: Final = frozenset(
         "target_parameters",
     }
 )
-_SUBCONFIGS: Final = ("eva_config", "corda_config", "lora_ga_config")
+_SUBCONFIGS: Final = (
+    "velora_config",
+    "kasa_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+    "arrow_config",
+    "use_bdlora",
+)
 
 
 class LoraSettings:
@@ -145,10 +153,6 @@ def construct(config: Mapping[str, Any], version: str, source: Source) -> LoraSe
         if name not in known:
             text = f"LoraConfig.__init__() got an unexpected keyword argument '{name}'"
             raise Raised("TypeError", text)
-    for name in UNPREDICTED:
-        value = given.get(name)
-        if value is UNKNOWN or (value is not None and (value or name != "megatron_config")):
-            raise Undecided(f"what {name} does is not predicted")
     defaults = {**field_defaults(newest_peft()), **field_defaults(version)}
     settings = LoraSettings({**defaults, **given}, behaviour)
     settings.inits = init_methods(version)
@@ -186,6 +190,10 @@ def _post_init(settings: LoraSettings, version: str) -> None:
     settings.exclude_modules = _as_set(settings.exclude_modules)
     for name in _SUBCONFIGS if behaviour.checks_subconfigs else ():
         _check_subconfig(name, getattr(settings, name))
+    for name in UNPREDICTED:
+        value = getattr(settings, name)
+        if value is not None and (value or name != "megatron_config"):
+            raise Undecided(f"what {name} does is not predicted")
     if isinstance(settings.target_parameters, str):
         raise Raised("TypeError", "`target_parameters` must be a list of strings or None.")
     _check_layers(settings)

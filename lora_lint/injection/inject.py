@@ -454,7 +454,7 @@ class _Run:
                 self._wrap_parameter(module_name, key, parameter_name)
 
     def _wrap_parameter(self, module_name: str, key: str, parameter_name: str) -> None:
-        if not module_name:
+        if not module_name and self.semantics.root_parameters == "refused":
             text = (
                 "Targeting an nn.Parameter on the top-level module is not supported (parameter "
                 f"'{parameter_name}'). "

@@ -283,7 +283,10 @@ class Builder:
         a, b = self._initialised(layer, a, b, r)
         transposed = layer.base.kind == "Conv1D" and not self.semantics.dora_transposes
         weight = (into, out) if transposed else (out, into)
-        if "use_dora" in variant and (b.shape[0], a.shape[1]) != weight:
+        magnitudes = out
+        if transposed and 1 in weight and (b.shape[0], a.shape[1]) == weight[::-1]:
+            magnitudes = max(weight)  # the two are broadcast to a square
+        elif "use_dora" in variant and (b.shape[0], a.shape[1]) != weight:
             text = "the sizes of the weight and of lora_B @ lora_A differ"  # olora on a Conv1D
             raise Raised("RuntimeError", text)
         layer.add("lora_A", a)
@@ -292,7 +295,7 @@ class Builder:
             layer.add("lora_B", Parameter((out,)), under="bias")
         layer.children["lora_dropout"].children[ADAPTER] = Module("Dropout")
         if "use_dora" in variant:
-            self._add_dora(layer, out)
+            self._add_dora(layer, magnitudes)
         if "mica" in variant:
             layer.frozen = ("lora_B",)
 

@@ -60,6 +60,7 @@ class Semantics(NamedTuple):
     attention_bias: bool
     conv_groups: Literal["weight", "module", "groups"]
     flat_parameter_error: str
+    root_parameters: Literal["adapted", "refused"]
     token_kinds: frozenset[str] | None
     rows_copied: Literal["in the graph", "detached"]
     # What is trained
@@ -192,6 +193,8 @@ HISTORY: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     # Convolutions in groups: the adapter takes the weight's input channels, the module's, or is one
     # in groups too. (_ConvNd.update_layer)
     "conv_groups": (("0.0.1", "weight"), ("0.7.0", "module"), ("0.16.0", "groups")),
+    # target_parameters of the model itself. (BaseTuner._inject_parameters)
+    "root_parameters": (("0.17.0", "adapted"), ("0.20.0", "refused")),
     # A parameter of one dimension. (ParamWrapper.__init__)
     "flat_parameter_error": (("0.0.1", "IndexError"), ("0.21.0", "ValueError")),
     # Modules that trainable_token_indices work on (None: any with a weight), and whether the
