@@ -34,6 +34,7 @@ def transformers_facts() -> dict[str, Any]:
     return facts
 
 
+@lru_cache(maxsize=1024)
 def version_key(version: str) -> tuple[int, ...]:
     """A version as numbers, for comparing; what follows them (``.dev0``, ``rc1``) is left out."""
     match = re.match(r"\d+(?:\.\d+)*", version)
@@ -108,6 +109,7 @@ def at_version(changes: list[dict[str, Any]], version: str) -> Any:
     return value
 
 
+@lru_cache(maxsize=64)
 def known_fields(version: str) -> frozenset[str]:
     """The keywords that LoraConfig takes at a version."""
     return frozenset(
@@ -120,11 +122,15 @@ def known_fields(version: str) -> frozenset[str]:
 
 def field_defaults(version: str) -> dict[str, Any]:
     """The defaults of LoraConfig's fields at a version."""
-    defaults: dict[str, Any] = {}
-    for name in known_fields(version):
-        default = at_version(peft_facts()["fields"][name]["changes"], version)["default"]
-        defaults[name] = {} if isinstance(default, dict) else default
-    return defaults
+    given = _defaults(version)
+    return {name: {} if isinstance(value, dict) else value for name, value in given.items()}
+
+
+@lru_cache(maxsize=64)
+def _defaults(version: str) -> dict[str, Any]:
+    fields = peft_facts()["fields"]
+    names = known_fields(version)
+    return {name: at_version(fields[name]["changes"], version)["default"] for name in names}
 
 
 def task_types(version: str) -> list[str]:

@@ -708,9 +708,11 @@ class _Run:
                 total += parameter.numel()
                 trainable += parameter.numel() if parameter.requires_grad else 0
         wrapped: dict[type, set[str]] = {saved.SavedWrapper: set(), saved.TokensWrapper: set()}
-        for name, module in self.peft_model.get_submodule("base_model.model").named_modules():
-            if type(module) in wrapped:
-                wrapped[type(module)].add(saved.base_name(name))
+        settings = self.settings
+        if settings.modules_to_save is not None or settings.trainable_token_indices is not None:
+            for name, module in self.peft_model.get_submodule("base_model.model").named_modules():
+                if type(module) in wrapped:
+                    wrapped[type(module)].add(saved.base_name(name))
         return Injection(
             modules=tuple(sorted(self.modules)),
             parameters=tuple(sorted(self.parameters)),

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lora_lint.models.module_tree import Kind, ModuleNode, ModuleTree
 
@@ -109,14 +109,10 @@ class Module:
                 seen.add(id(parameter))
                 yield (f"{prefix}.{name}" if prefix else name), parameter
 
-    def all_parameters(self) -> Iterator[Parameter]:
-        """Every parameter once."""
-        seen: set[int] = set()
-        for module in self.modules():
-            for parameter in module.parameters.values():
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter
+    def all_parameters(self) -> Iterable[Parameter]:
+        """Every parameter once, as they are now."""
+        every = (parameter for module in self.modules() for parameter in module.parameters.values())
+        return {id(parameter): parameter for parameter in every}.values()
 
     def get_submodule(self, target: str) -> Module:
         """As torch's.
