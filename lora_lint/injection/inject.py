@@ -738,6 +738,7 @@ class _Run:
     def unmatched(self) -> dict[str, tuple[object, ...]]:
         """For each field, the written entries that had no effect."""
         hit = [*self.modules, *self.parameters]
+        settings = self.settings
         return {
             "target_modules": tuple(self._dead_targets()),
             "target_parameters": tuple(
@@ -746,12 +747,14 @@ class _Run:
                 if not any(EntrySet([entry]).has(name) for name in self.parameters)
             ),
             "modules_to_save": tuple(
-                name for name in _written_list(self.written_saved) if name not in self.saved_hits
+                name
+                for name in _written_list(self.written_saved)
+                if not (name in self.saved_hits or self._ties(name, settings.modules_to_tie))
             ),
             "exclude_modules": tuple(
                 entry
-                for entry in _written_list(self.settings.exclude_modules)
-                if not any(EntrySet(_like(self.settings, entry)).has(name) for name in self.names)
+                for entry in _written_list(settings.exclude_modules)
+                if not any(EntrySet(_like(settings, entry)).has(name) for name in self.names)
             ),
             **{
                 field: tuple(
@@ -772,6 +775,11 @@ class _Run:
         except Raised:
             return False
 
+    def _ties(self, name: Any, tied: set[str] | None) -> bool:
+        """Whether a name makes PEFT add the tied embeddings, whatever those are called."""
+        both = self.semantics.tying == "saved and targets"
+        return both and tied is not None and _leaf(name) in EMBEDDING_LAYER_NAMES
+
     def _dead_targets(self) -> Iterator[Any]:
         written = self.written_targets
         if isinstance(written, str):
@@ -780,9 +788,8 @@ class _Run:
             return
         entries = entries_of(written, self.semantics)
         alive = {entry for name in self.modules for entry in entries.hits(name)}
-        if self.settings.target_modules_to_tie is not None:
-            # These names make PEFT adapt the tied embeddings, whatever those are called.
-            alive |= {entry for entry in written or () if _leaf(entry) in EMBEDDING_LAYER_NAMES}
+        tied = self.settings.target_modules_to_tie
+        alive |= {entry for entry in written or () if self._ties(entry, tied)}
         for entry in written or ():
             became = self.converted.get(entry, ())
             if entry in alive or any(EntrySet(became).has(name) for name in self.parameters):

@@ -217,7 +217,7 @@ HISTORY: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     "inference_freezes_names": (("0.0.1", True), ("0.21.0", False)),
     # The head that a task_type trains: added when all is done; and written into modules_to_save;
     # for SEQ_CLS beforehand. (PeftModelFor...)
-    "heads": (("0.0.1", "after"), ("0.10.0", "after, extended"), ("0.16.0", "seq_cls before")),
+    "heads": (("0.0.1", "after"), ("0.11.0", "after, extended"), ("0.16.0", "seq_cls before")),
     # A module with two names is looked for under both. (_set_trainable)
     "names_twice": (("0.0.1", False), ("0.15.0", True)),
     # What is found behind a copied module: its weight and bias; all. (ModulesToSaveWrapper)

@@ -111,6 +111,21 @@ RELEASE_REGRESSIONS: list[tuple[str, str, dict[str, Any]]] = [
         "bert-mlm",
         {"ensure_weight_tying": True, "target_modules": ["embed_tokens", "query"]},
     ),
+    (
+        "0.19.0",
+        "bert-mlm",
+        {
+            "ensure_weight_tying": True,
+            "target_modules": ["query"],
+            "modules_to_save": ["lm_head"],
+        },
+    ),
+    # the heads are written into modules_to_save, which has to be a list, from 0.11 on
+    (
+        "0.10.0",
+        "bert-token-cls",
+        {"target_modules": ["value"], "modules_to_save": "y", "task_type": "TOKEN_CLS"},
+    ),
     # a key that is a whole name, in releases whose keys need a dot before them
     ("0.6.0", "gpt2", {"target_modules": ["lm_head"], "rank_pattern": {"lm_head": 1}}),
 ]

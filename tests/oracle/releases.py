@@ -43,7 +43,7 @@ VERSIONS = {"peft": version("peft"), "transformers": version("transformers")}
 CASES, RAISING, PARTIAL, UNDECIDED = 150, 0.20, 0.30, 0.01
 # Cases of a feature whose field the release lacks: PEFT refuses the field.
 LACKING = 20
-ROUNDS = 6
+ROUNDS = 12
 COLUMNS = (
     "verdict",
     "exception",
