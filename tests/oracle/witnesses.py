@@ -120,6 +120,7 @@ WITNESSES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "attention_bias": [("custom", {"target_modules": ["attn"], "lora_bias": True})],
     "conv_groups": [("custom", {"target_modules": ["conv"], "r": r}) for r in (4, 3)],
+    "root_parameters": [("custom", {"target_modules": [], "target_parameters": ["scale"]})],
     "flat_parameter_error": [
         ("custom", {"target_modules": [], "target_parameters": ["experts.gain"]}),
     ],
