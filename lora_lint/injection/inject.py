@@ -33,6 +33,7 @@ from lora_lint.injection.matching import (
     SuffixSet,
     condense,
     dotted_suffixes,
+    ends_with,
     entries_of,
     layer_index,
     pattern_keys,
@@ -137,6 +138,8 @@ class _Run:
         """Everything ``get_peft_model`` does."""
         settings = self.settings
         task = settings.task_type
+        if isinstance(task, list | dict):  # get_peft_model looks it up in a table
+            raise Raised("TypeError", f"unhashable type: '{type(task).__name__}'")
         if task == "SEQ_CLS" and self.semantics.heads == "seq_cls before":
             self._add_heads(task)
         self.names = [name for name, _ in self.model.named_modules()]
@@ -381,7 +384,7 @@ class _Run:
         names = self.settings.modules_to_save
         if self.semantics.saved_modules != "during" or names is None:
             return False
-        if not any(saved.ends_with(key, name) for name in _iterate(names)):
+        if not any(ends_with(key, name) for name in _iterate(names)):
             return False
         parent_name, _, leaf = key.rpartition(".")
         parent = self.model.get_submodule(parent_name)
@@ -619,9 +622,7 @@ class _Run:
         self.saved_hits |= {name for name in _iterate(names) if any(h.endswith(name) for h in hits)}
         if isinstance(self.written_saved, list):  # where tied names replace what was written
             self.saved_hits |= {
-                name
-                for name in self.written_saved
-                if any(saved.ends_with(hit, name) for hit in hits)
+                name for name in self.written_saved if any(ends_with(hit, name) for hit in hits)
             }
 
     @property
@@ -828,7 +829,7 @@ class _Run:
             ]
         layers = settings.layers_pattern
         for pattern in [layers] if isinstance(layers, str) else layers or ():
-            patterns.append(self.semantics.layer_number.replace("{pattern}", pattern))
+            patterns.append(self.semantics.layer_number.replace("{pattern}", str(pattern)))
         return patterns
 
 

@@ -87,7 +87,7 @@ def layer_index(key: str, layers_pattern: Any, behaviour: Semantics) -> int | No
     else:
         patterns = [layers_pattern] if isinstance(layers_pattern, str) else layers_pattern
         for pattern in patterns:
-            number = behaviour.layer_number.replace("{pattern}", pattern)
+            number = behaviour.layer_number.replace("{pattern}", str(pattern))
             match = compile_pattern(number).match(key)
             if match is not None:
                 break
@@ -144,7 +144,7 @@ class SuffixSet(EntrySet):
         """Whether the field matches a name."""
         if self.pattern is not None:
             return super().has(key)
-        return any(key.endswith(entry) for entry in self.entries)
+        return any(ends_with(key, entry) for entry in self.entries)
 
     def hits(self, key: str) -> Iterator[Any]:
         """The entries that match a name."""
@@ -165,6 +165,14 @@ class RegexSet(SuffixSet):
             return super().has(key)
         found = (compile_pattern(rf".*\.{entry}$").match(key) for entry in self.entries)
         return any(match is not None for match in found) or key in self.entries
+
+
+def ends_with(key: str, name: Any) -> bool:
+    """``key.endswith(name)``, and the error where the name is no string."""
+    if not isinstance(name, str):
+        text = f"endswith first arg must be str or a tuple of str, not {type(name).__name__}"
+        raise Raised("TypeError", text)
+    return key.endswith(name)
 
 
 def dotted_suffixes(key: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lora_lint.injection.layers import ADAPTER, LoraLayer, base_of
+from lora_lint.injection.matching import ends_with
 from lora_lint.injection.simulation import Module, Parameter, Raised, Undecided
 
 if TYPE_CHECKING:
@@ -195,14 +196,6 @@ def set_trainable(
             wrapper.copy_again()
             wrapper.activate(inference=inference)
     return found
-
-
-def ends_with(key: str, name: Any) -> bool:
-    """``key.endswith(name)``, and the error where the name is no string."""
-    if not isinstance(name, str):
-        text = f"endswith first arg must be str or a tuple of str, not {type(name).__name__}"
-        raise Raised("TypeError", text)
-    return key.endswith(name)
 
 
 def _grandparent(model: Module, key: str) -> Module | None:

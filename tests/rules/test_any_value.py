@@ -25,6 +25,14 @@ ODD: list[Any] = [
 LINTER = Linter(Settings())
 SELECTED = LINTER._selected("train.yaml")
 ENVIRONMENT = Environment(Version("0.21.2", "test"), Version("5.23.0", "test"), gpu="rtx4090")
+# A release that validates nothing, a range, one that is not predicted, one that is not known.
+OTHERS = [
+    Environment(Version("0.4.0", "test"), Version("4.31.0", "test")),
+    Environment(Version(">=0.5", "test", "0.5.0", "0.21.2")),
+    Environment(Version("0.2.0", "test")),
+    Environment(Version("99.0.0", "test")),
+    Environment(),
+]
 RUNS = {
     str(example): (document, run)
     for path in sorted(RULES.glob("*.md"))
@@ -36,9 +44,11 @@ RUNS = {
 }
 
 
-def check(document: Any, run: Any, name: str, field: Field) -> list[Any]:
+def check(
+    document: Any, run: Any, name: str, field: Field, environment: Environment = ENVIRONMENT
+) -> list[Any]:
     changed = replace(run, fields={**run.fields, name: field})
-    subject = RecipeSubject(document, changed, Context(environment=ENVIRONMENT))
+    subject = RecipeSubject(document, changed, Context(environment=environment))
     found, _ = judge(subject, SELECTED)
     subject.not_static()
     return found
@@ -54,6 +64,14 @@ def test_any_value(key: str) -> None:
     for name, field in run.fields.items():
         for value in ODD:
             check(document, run, name, field._replace(value=value, origin="written"))
+
+
+@pytest.mark.parametrize("environment", OTHERS, ids=str)
+def test_any_value_with_other_versions(environment: Environment) -> None:
+    document, run = RUNS["TM101 bad"]
+    for name, field in run.fields.items():
+        for value in ODD:
+            check(document, run, name, field._replace(value=value, origin="written"), environment)
 
 
 @pytest.mark.parametrize("key", RUNS)
