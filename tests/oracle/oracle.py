@@ -128,8 +128,11 @@ def _count(peft_model: Any) -> tuple[int, int]:
 
 def _targeted(tuner: Any) -> list[str]:
     """The names of the adapted modules; before 0.8 PEFT keeps no list of them."""
-    if "targeted_module_names" in tuner.__dict__:
-        return list(tuner.targeted_module_names)
+    inner = tuner
+    while type(inner).__name__ == "ModulesToSaveWrapper":  # where "model" is to be saved
+        inner = inner.original_module
+    if "targeted_module_names" in inner.__dict__:
+        return list(inner.targeted_module_names)
     names = (n for n, m in tuner.model.named_modules() if isinstance(m, _layer_class()))
     originals = (name for name in names if ".modules_to_save" not in f".{name}")
     return list(dict.fromkeys(_STEPS.sub("", f".{name}")[1:] for name in originals))
