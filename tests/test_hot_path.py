@@ -26,7 +26,7 @@ lora_target_linear: true
 CODE = """
 import sys
 from lora_lint.cli import main
-sys.argv = ["lora-lint", sys.argv[1], "--isolated"]
+sys.argv = ["lora-lint", *sys.argv[1:]]
 try:
     main()
 except SystemExit:
@@ -35,10 +35,9 @@ print("LOADED", *sorted(sys.modules))
 """
 
 
-def loaded(path: Path) -> set[str]:
-    result = subprocess.run(
-        [sys.executable, "-c", CODE, str(path)], capture_output=True, text=True, check=True
-    )
+def loaded(path: Path, *options: str) -> set[str]:
+    command = [sys.executable, "-c", CODE, str(path), *(options or ("--isolated",))]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     line = next(line for line in result.stdout.splitlines() if line.startswith("LOADED"))
     return {name.partition(".")[0] for name in line.split()[1:]}
 
@@ -55,3 +54,14 @@ def test_json_needs_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "adapter_config.json"
     path.write_text('{"peft_type": "LORA", "base_model_name_or_path": "gpt2", "r": 8}')
     assert "yaml" not in loaded(path)
+
+
+def test_a_lock_file_is_read_without_the_requirement_parser(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    lock = '[[package]]\nname = "{}"\nversion = "{}"\n'
+    pins = (("peft", "0.21.2"), ("transformers", "5.23.0"))
+    (tmp_path / "uv.lock").write_text("\n".join(lock.format(*pin) for pin in pins))
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    modules = loaded(path, "--quiet")
+    assert not modules & {*HEAVY, "packaging"} - {"yaml", "tomllib"}

@@ -94,21 +94,16 @@ class Bench:
 def ends(bench: Bench, peft: str, tried: list[str], own: str) -> tuple[str, str]:
     """The oldest and the newest transformers that a PEFT imports with."""
     start = max(i for i, version in enumerate(tried) if key(version) <= key(own))
-    newest, beyond = start, len(tried)
-    while beyond - newest > 1:
-        middle = (newest + beyond) // 2
-        if bench.imports(peft, tried[middle]):
-            newest = middle
-        else:
-            beyond = middle
-    before, oldest = -1, start
-    while oldest - before > 1:
-        middle = (before + oldest) // 2
-        if bench.imports(peft, tried[middle]):
-            oldest = middle
-        else:
-            before = middle
-    return tried[oldest], tried[newest]
+
+    def furthest(beyond: int) -> str:
+        """The last release towards one that is out of the question, by bisection."""
+        good, bad = start, beyond
+        while abs(bad - good) > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if bench.imports(peft, tried[middle]) else (good, middle)
+        return tried[good]
+
+    return furthest(-1), furthest(len(tried))
 
 
 def released(package: str) -> list[str]:
