@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lora_lint.checks import CHECKS
 from lora_lint.checks.lines import between
+from lora_lint.checks.versions import knows_words
 from lora_lint.diagnostics import SEVERITIES
 from lora_lint.facts import peft_facts, version_key
 from lora_lint.models.resolve import Unresolved
@@ -120,8 +121,12 @@ def _same_place(finding: Finding, stronger: Finding) -> bool:
 
 def _is_possible(subject: RecipeSubject, other: RecipeSubject) -> bool:
     """Whether a line counts: a model that an older transformers does not have rules that one
-    out, a model whose names it had otherwise does not.
+    out, a model whose names it had otherwise does not. Where nothing says which PEFT it is, a
+    field that an older one does not know rules that out.
     """
+    assumed = subject.context.environment.peft is None
+    if assumed and not knows_words(subject, other.line.peft):
+        return False
     known = not isinstance(subject.resolution, Unresolved)
     return not (known and isinstance(other.resolution, Unresolved)) or subject.names_changed
 

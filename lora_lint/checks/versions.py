@@ -56,15 +56,20 @@ def _advice(subject: RecipeSubject) -> str | None:
 
 def _takes(subject: RecipeSubject, release: str) -> bool:
     """Whether a release takes a config, as far as that can be known."""
+    if not knows_words(subject, release):
+        return False
+    return subject.at(subject.line._replace(peft=release)).injection.error is None
+
+
+def knows_words(subject: RecipeSubject, release: str) -> bool:
+    """Whether a release knows every field and shorthand that a config writes."""
     value = subject.kwargs.get("init_lora_weights")
     since = [str(life["since"]) for _, life in _written_keywords(subject)]
     if is_all_linear(subject.kwargs.get("target_modules")):
         since.append(ALL_LINEAR_SINCE)
     if (init := _init_since(value)) is not None:
         since.append(init)
-    if any(_older(release, first) for first in since):
-        return False
-    return subject.at(subject.line._replace(peft=release)).injection.error is None
+    return not any(_older(release, first) for first in since)
 
 
 @check("VR301")

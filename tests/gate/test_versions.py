@@ -156,3 +156,11 @@ def test_versions_that_do_not_import_together(
     told = [d["message"] for d in report["diagnostics"]]
     assert bool(told) == bool(message)
     assert all(message in text for text in told if message)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_field_that_the_older_line_lacks_rules_that_line_out() -> None:
+    """Who writes a field of PEFT 0.19 has that, or 0.20, ...: nothing is said about 0.18."""
+    text = LLAMA + "target_modules: all-linear\ninit_lora_weights: mica\n"
+    status, report = lint(text, "--isolated")
+    assert (status, report["diagnostics"]) == (0, [])
