@@ -46,11 +46,13 @@ def _where(subject: RecipeSubject) -> str:
     return f"{known.source} {'has' if known.exact else 'allows'} {subject.peft}"
 
 
-def _advice(subject: RecipeSubject) -> str | None:
-    """The smallest release that takes the config, in words; None where no known one does."""
+def _advice(subject: RecipeSubject, told: str) -> str | None:
+    """The smallest release that takes the whole config, in words; None where that has been told
+    already, or no known one does.
+    """
     for release in peft_facts()["versions"]:
         if _older(subject.peft, release) and _takes(subject, release):
-            return f"peft>={release} takes this config"
+            return f"peft>={release} takes this config" if release != told else None
     return None
 
 
@@ -86,7 +88,7 @@ def field_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
                 label="LoraConfig does not take it",
                 help=_joined(
                     f"PEFT stops with \"got an unexpected keyword argument '{name}'\"",
-                    _advice(subject),
+                    _advice(subject, since),
                 ),
             )
 
@@ -144,7 +146,7 @@ def all_linear_needs_peft_0_8(subject: RecipeSubject) -> Iterator[Finding]:
             label="older releases take it for a pattern, which matches nothing",
             help=_joined(
                 'PEFT stops with "Target modules all-linear not found in the base model."',
-                _advice(subject),
+                _advice(subject, ALL_LINEAR_SINCE),
             ),
         )
 
@@ -260,7 +262,7 @@ def value_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
     yield Finding(
         f"`init_lora_weights: {value}` needs peft>={since}; {_where(subject)}",
         field="init_lora_weights",
-        help=_joined(effect, _advice(subject)),
+        help=_joined(effect, _advice(subject, since)),
     )
 
 

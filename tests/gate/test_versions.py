@@ -43,9 +43,19 @@ def test_a_lock_file_is_used_without_an_option(project: Path) -> None:
     (found,) = report["diagnostics"]
     assert (found["code"], found["severity"]) == ("VR303", "error")
     assert "uv.lock has 0.7.1" in found["message"]
-    assert "peft>=0.8.0 takes this config" in found["help"]
+    assert "takes this config" not in found["help"]  # 0.8.0, as the message says
     peft = report["recipes"][0]["environment"]["peft"]
     assert peft == {"version": "0.7.1", "source": "uv.lock"}
+
+
+def test_advice_names_the_smallest_release_that_takes_the_whole_config(project: Path) -> None:
+    (project / "uv.lock").write_text(UV_LOCK.format("0.7.1"))
+    _, report = lint(ALL_LINEAR + "use_dora: true\nexclude_modules: [lm_head]\n")
+    told = {d["message"].partition(";")[0]: d["help"] for d in report["diagnostics"]}
+    advised = {message for message, advice in told.items() if "takes this config" in advice}
+    assert advised == {"`all-linear` needs peft>=0.8.0", "`use_dora` needs peft>=0.9.0"}
+    assert all(told[message].endswith("; peft>=0.14.0 takes this config") for message in advised)
+    assert "`exclude_modules` needs peft>=0.14.0" in told
 
 
 def test_a_range_says_for_which_part_a_finding_holds(project: Path) -> None:
