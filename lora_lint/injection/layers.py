@@ -287,7 +287,7 @@ class Builder:
         if transposed and 1 in weight and (b.shape[0], a.shape[1]) == weight[::-1]:
             magnitudes = max(weight)  # the two are broadcast to a square
         elif "use_dora" in variant and (b.shape[0], a.shape[1]) != weight:
-            text = "the sizes of the weight and of lora_B @ lora_A differ"  # olora on a Conv1D
+            text = "the sizes of the weight and of lora_B @ lora_A differ"  # on a Conv1D
             raise Raised("RuntimeError", text)
         layer.add("lora_A", a)
         layer.add("lora_B", b)
@@ -358,7 +358,8 @@ class Builder:
             raise error
         if len(shape) != 2:
             raise Raised("RuntimeError", "the decomposition needs a matrix")
-        if self.settings.fan_in_fan_out and self.settings.init_lora_weights.lower() != "olora":
+        olora = self.settings.init_lora_weights.lower() == "olora"
+        if self.settings.fan_in_fan_out and not olora and self.semantics.pissa_transposes:
             shape = shape[::-1]
         rank = min(r, *shape)
         return Parameter((rank, shape[1])), Parameter((shape[0], rank))

@@ -54,6 +54,7 @@ class Semantics(NamedTuple):
     dora_refused: str
     magnitude: Literal["parameter", "module"]
     dora_transposes: bool
+    pissa_transposes: bool
     no_rank: Literal["no adapter", "refused"]
     init_strings: Literal["truth", "checked"]
     variants: Literal["dora", "alora for linear", "alora first", "exclusive"]
@@ -176,6 +177,8 @@ HISTORY: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     "dora_refused": (("0.9.0", "ValueError"), ("0.15.0", "NotImplementedError")),
     # Whether DoRA knows that a Conv1D's weight is transposed. (LoraLayer.dora_init)
     "dora_transposes": (("0.9.0", False), ("0.11.0", True)),
+    # The same for PiSSA, whose factors then have the wrong sizes for DoRA. (LoraLayer.pissa_init)
+    "pissa_transposes": (("0.10.0", False), ("0.14.0", True)),
     # What a rank of 0 or less does. (LoraLayer.update_layer)
     "no_rank": (("0.0.1", "no adapter"), ("0.6.0", "refused")),
     # init_lora_weights: any true value; names that are known. (reset_lora_parameters)

@@ -126,6 +126,16 @@ RELEASE_REGRESSIONS: list[tuple[str, str, dict[str, Any]]] = [
         "bert-token-cls",
         {"target_modules": ["value"], "modules_to_save": "y", "task_type": "TOKEN_CLS"},
     ),
+    # PiSSA does not transpose a Conv1D's weight before 0.14, DoRA notices
+    (
+        "0.13.2",
+        "gpt2",
+        {
+            "target_modules": ["c_attn"],
+            "use_dora": True,
+            "init_lora_weights": "pissa_niter_2",
+        },
+    ),
     # a key that is a whole name, in releases whose keys need a dot before them
     ("0.6.0", "gpt2", {"target_modules": ["lm_head"], "rank_pattern": {"lm_head": 1}}),
 ]

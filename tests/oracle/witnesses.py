@@ -111,6 +111,9 @@ WITNESSES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "dora_transposes": [
         ("gpt2", {"target_modules": ["c_attn"], "use_dora": True, "init_lora_weights": "olora"}),
     ],
+    "pissa_transposes": [
+        ("gpt2", {"target_modules": ["c_attn"], "use_dora": True, "init_lora_weights": "pissa"}),
+    ],
     "no_rank": [("llama", {**_Q, "r": 0})],
     "init_strings": [("llama", {**_Q, "init_lora_weights": "nope"})],
     "variants": [
