@@ -96,6 +96,7 @@ class Linter:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._verifications = 0
+        self._looked_around = False
         self.context = Context(
             environment=settings.environment,
             model=settings.model,
@@ -179,8 +180,11 @@ class Linter:
         given = self.context.environment
         if self.settings.isolated or (given.peft and given.transformers):
             return self.context
-        from lora_lint.environment import find_environment
+        from lora_lint.environment import find_environment, forget
 
+        if not self._looked_around:
+            forget()  # what an earlier linter read may have changed
+            self._looked_around = True
         peft, transformers = find_environment(Path(path).parent, known_releases())
         environment = given._replace(
             peft=given.peft or peft, transformers=given.transformers or transformers

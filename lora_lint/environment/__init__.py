@@ -202,3 +202,8 @@ def _named(path: Path) -> Named:
     from lora_lint.environment.installed import installed
 
     return installed(path)
+
+
+def forget() -> None:
+    """Read the files anew from here on."""
+    _named.cache_clear()
