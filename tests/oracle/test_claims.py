@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -133,3 +134,9 @@ def test_tr614_without_the_task_type_the_head_is_frozen() -> None:
     assert any("classifier" in name for name in trained(task_type="SEQ_CLS"))
     with pytest.raises(AttributeError, match="prepare_inputs_for_generation"):
         trained(task_type="CAUSAL_LM")
+
+
+def test_vr309_transformers_5_refuses_load_in_4bit(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'load_in_4bit'"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path, load_in_4bit=True)
