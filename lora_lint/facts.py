@@ -145,6 +145,18 @@ def init_methods(version: str) -> frozenset[str]:
     return frozenset(values or ())
 
 
+# Initialisations that PEFT compares without regard to case (tuners/lora/layer.py).
+_ANY_CASE: Final = ("gaussian", "olora", "mica")
+
+
+def init_word(value: object) -> str:
+    """The initialisation that a value of init_lora_weights means: ``pissa_niter_4`` is pissa."""
+    text = str(value)
+    if re.fullmatch(r"pissa_niter_\d+", text):
+        return "pissa"
+    return text.lower() if text.lower() in _ANY_CASE else text
+
+
 def default_targets(model_type: str | None, version: str) -> list[str] | str | None:
     """PEFT's default target modules for a model type at a version, None where it has none."""
     life = peft_facts()["default_targets"].get(model_type)

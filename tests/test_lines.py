@@ -23,7 +23,7 @@ def known(text: str, lowest: str = "", highest: str = "") -> Version:
         (known("0.17.1"), None, [("0.17.1", "4.57.6")]),  # does not import with 5
         # Both are known.
         (known("0.8.2"), known("4.37.2"), [("0.8.2", "4.37.2")]),
-        # Ranges are decided at both ends.
+        # Ranges are decided at both ends; an open lower one begins where the PEFT imports.
         (
             known(">=0.7,<0.9", "0.7.0", "0.8.2"),
             known("4.37.2"),
@@ -36,8 +36,8 @@ def known(text: str, lowest: str = "", highest: str = "") -> Version:
         ),
         (
             known("0.21.2"),
-            known("<6", "4.30.0", "5.23.0"),
-            [("0.21.2", "5.23.0"), ("0.21.2", "4.30.0")],
+            known("<6", "2.0.0", "5.23.0"),
+            [("0.21.2", "5.23.0"), ("0.21.2", "4.43.4")],
         ),
     ],
 )

@@ -11,7 +11,7 @@ from lora_lint.checks.names import nearest
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Note, Remove, RenameKey, Set, Wish
 from lora_lint.dialects import dialect
-from lora_lint.facts import at_version, newest_peft, peft_facts, task_types
+from lora_lint.facts import init_methods, init_word, newest_peft, peft_facts, task_types
 from lora_lint.recipe import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
@@ -317,24 +317,17 @@ def invalid_enum_value(subject: RecipeSubject) -> Iterator[Finding]:
     yield from _one_of(subject, "task_type", task_types(subject.peft), since=(0, 14))
     yield from _one_of(subject, "bias", _BIAS)
     init = subject.value("init_lora_weights")
-    known = at_version(peft_facts()["init_lora_weights"], subject.peft) or []
+    known = sorted(init_methods(subject.peft))
     if not isinstance(init, str) or "${" in init or not subject.recipe.written("init_lora_weights"):
         return
     if subject.behaviour.init_strings == "truth":
         return  # any word counts as true
-    word = init.lower() if init.lower() in _ANY_CASE else init
-    word = "pissa" if re.fullmatch(r"pissa_niter_\d+", init) else word
-    newest = at_version(peft_facts()["init_lora_weights"], newest_peft())
-    if word in known or word in newest:
-        return  # what a later release knows is VR308's
+    if init_word(init) in init_methods(newest_peft()):
+        return  # what only a later release knows is VR308's
     injection = subject.injection
     if injection.undecided is None and injection.error is None:
         return  # embeddings take any string
     yield _invalid("init_lora_weights", init, known, nearest(init.lower(), known))
-
-
-# Initialisations that PEFT compares without regard to case (tuners/lora/layer.py).
-_ANY_CASE: Final = ("gaussian", "olora", "mica")
 
 
 def _one_of(

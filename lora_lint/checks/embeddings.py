@@ -28,7 +28,7 @@ def modules_to_save_is_string(subject: RecipeSubject) -> Iterator[Finding]:
     letters = ", ".join(dict.fromkeys(value))
     injection = subject.injection
     label = f"unfreezes every module whose name ends in one of {letters}"
-    effect = "silent in peft 0.16 to 0.21, a crash before"
+    effect = "silent since peft 0.16; older releases often crash"
     if injection.error is not None:
         label, effect = "", f"peft {subject.peft} stops with {injection.error.type}"
     elif injection.trainable and injection.total:

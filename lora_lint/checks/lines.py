@@ -21,6 +21,8 @@ from lora_lint.facts import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lora_lint.environment import Environment, Version
 
 
@@ -45,11 +47,11 @@ def lines(environment: Environment) -> tuple[Line, ...]:
     peft, transformers = environment.peft, environment.transformers
     if peft is None:
         pefts = (newest_peft(), OLDER_LINE.peft)
-        ends = (transformers.last, transformers.first) if transformers else _newest_two()
+        ends = _ends(transformers, OLDER_LINE.peft) if transformers else _newest_two()
         return _distinct(Line(p, t) for p, t in zip(pefts, ends, strict=True))
     first, last = peft.first, peft.last
     if transformers is not None:
-        ends = (transformers.last, transformers.first)
+        ends = _ends(transformers, first)
         return _distinct(_line(p, t) for p, t in zip((last, first), ends, strict=True))
     if first == last:
         return _distinct(_line(last, t) for t in _possible(last))
@@ -84,6 +86,15 @@ def _possible(peft: str) -> tuple[str, ...]:
     return tuple(t for t in usual if version_key(t) <= version_key(newest)) or (newest,)
 
 
+def _ends(transformers: Version, peft: str) -> tuple[str, str]:
+    """The newest and the oldest transformers that the user may have; who leaves the lower end open
+    does not mean a release that the PEFT is too new for.
+    """
+    oldest, _ = compatible_transformers(peft)
+    first = max(transformers.first, oldest, key=version_key)
+    return transformers.last, min(first, transformers.last, key=version_key)
+
+
 def _within(transformers: Version | None, peft: str) -> str:
     """The newest transformers that goes with a PEFT release and that the user may have."""
     newest = _possible(peft)[0]
@@ -94,5 +105,5 @@ def _within(transformers: Version | None, peft: str) -> str:
     return min(newest, transformers.last, key=version_key)
 
 
-def _distinct(found: object) -> tuple[Line, ...]:
-    return tuple(dict.fromkeys(found))  # type: ignore[call-overload]
+def _distinct(found: Iterable[Line]) -> tuple[Line, ...]:
+    return tuple(dict.fromkeys(found))

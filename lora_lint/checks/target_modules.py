@@ -9,7 +9,7 @@ from lora_lint.checks import names
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import DropItem, Finding, Note, Set, SetItem, Wish
 from lora_lint.dialects.base import LoraKwargs
-from lora_lint.facts import ALL_LINEAR, default_targets, version_key
+from lora_lint.facts import ALL_LINEAR, default_targets
 from lora_lint.injection.matching import EntrySet, layer_index
 from lora_lint.injection.patterns import pattern_problem
 from lora_lint.recipe import UNKNOWN
@@ -203,8 +203,7 @@ def regex_inside_list(subject: RecipeSubject) -> Iterator[Finding]:
     entries = written_targets(subject)
     if not entries or not any(map(looks_like_regex, entries)):
         return
-    known = subject.context.environment.peft
-    if known is not None and version_key(known.version)[:2] == (0, 5):
+    if subject.behaviour.list_entries == "regex":
         return  # the one release in which entries were regular expressions
     for index, entry in enumerate(entries):
         if not looks_like_regex(entry):

@@ -41,9 +41,7 @@ def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
 def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
     """inference_mode freezes the adapter that is to be trained."""
     if subject.value("inference_mode") is True and subject.recipe.trains:
-        saves = subject.value("modules_to_save") not in (None, [])
-        copies = saves and not subject.behaviour.inference_freezes_copies
-        nothing = subject.value("bias") in (None, "none") and not copies
+        nothing = _trains_nothing(subject)
         yield Finding(
             "inference_mode: true freezes every adapter"
             + (": 0 trainable parameters" if nothing else ""),
@@ -52,9 +50,21 @@ def inference_mode_in_training(subject: RecipeSubject) -> Iterator[Finding]:
             label="copied from a saved adapter_config.json?",
             help="PEFT says nothing; the run stops at backward(), or trains nothing"
             if nothing
-            else f"PEFT says nothing; only {'saved modules' if copies else 'biases'} are trained",
+            else "PEFT says nothing; only biases and saved modules are trained",
             wishes=(Wish("inference_mode: false", (Set("inference_mode", False),), "safe"),),
         )
+
+
+def _trains_nothing(subject: RecipeSubject) -> bool:
+    """Whether no parameter at all is left to train, as far as that can be known."""
+    if subject.injection.trainable is not None:
+        return subject.injection.trainable == 0
+    heads = [task for task, _ in _HEADS.values()]
+    copies = subject.value("modules_to_save") not in (None, []) or (
+        subject.value("task_type") in heads
+    )
+    trained = copies and not subject.behaviour.inference_freezes_copies
+    return subject.value("bias") in (None, "none") and not trained
 
 
 @check("TR614")

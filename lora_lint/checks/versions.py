@@ -12,7 +12,9 @@ from lora_lint.facts import (
     compatibility_facts,
     field_defaults,
     init_methods,
+    init_word,
     peft_facts,
+    unpredicted,
     version_key,
 )
 
@@ -50,17 +52,16 @@ def _advice(subject: RecipeSubject, told: str) -> str | None:
     """The smallest release that takes the whole config, in words; None where that has been told
     already, or no known one does.
     """
-    for release in peft_facts()["versions"]:
-        if _older(subject.peft, release) and _takes(subject, release):
-            return f"peft>={release} takes this config" if release != told else None
-    return None
-
-
-def _takes(subject: RecipeSubject, release: str) -> bool:
-    """Whether a release takes a config, as far as that can be known."""
-    if not knows_words(subject, release):
-        return False
-    return subject.at(subject.line._replace(peft=release)).injection.error is None
+    newer = [v for v in peft_facts()["versions"] if _older(subject.peft, v) and not unpredicted(v)]
+    there = [subject.at(subject.line._replace(peft=release)) for release in newer]
+    taken = [knows_words(subject, other.peft) and other.injection.error is None for other in there]
+    if True not in taken or newer[taken.index(True)] == told:
+        return None
+    first = taken.index(True)
+    since = f"peft>={newer[first]}" if all(taken[first:]) else f"peft {newer[first]}"
+    if there[first].injection.undecided:
+        return f"{since} knows all that this config writes"
+    return f"{since} takes this config"
 
 
 def knows_words(subject: RecipeSubject, release: str) -> bool:
@@ -140,14 +141,15 @@ def all_linear_needs_peft_0_8(subject: RecipeSubject) -> Iterator[Finding]:
     """The shorthand in a release that takes it for a pattern."""
     value = subject.kwargs.get("target_modules")
     if is_all_linear(value) and _older(subject.peft, ALL_LINEAR_SINCE):
+        letters = _older(subject.peft, STRINGS_SINCE)
+        stops = 'PEFT stops with "Target modules all-linear not found in the base model."'
         yield Finding(
             f"`all-linear` needs peft>={ALL_LINEAR_SINCE}; {_where(subject)}",
             field="target_modules",
-            label="older releases take it for a pattern, which matches nothing",
-            help=_joined(
-                'PEFT stops with "Target modules all-linear not found in the base model."',
-                _advice(subject, ALL_LINEAR_SINCE),
-            ),
+            label=f"peft {subject.peft} goes through it letter by letter"
+            if letters
+            else "older releases take it for a pattern, which matches nothing",
+            help=_joined(None if letters else stops, _advice(subject, ALL_LINEAR_SINCE)) or None,
         )
 
 
@@ -159,7 +161,7 @@ def string_pattern_needs_peft_0_2(subject: RecipeSubject) -> Iterator[Finding]:
         yield Finding(
             f"a string of target modules needs peft>={STRINGS_SINCE}; {_where(subject)}",
             field="target_modules",
-            label="older releases adapt every module whose name ends in one of its letters",
+            label=f"peft {subject.peft} goes through it letter by letter",
             help=f"peft>={STRINGS_SINCE} takes it for a regular expression",
         )
 
@@ -189,8 +191,7 @@ def removed_field(subject: RecipeSubject) -> Iterator[Finding]:
     """A field that the user's PEFT has no longer."""
     for name, life in peft_facts()["fields"].items():
         removed = life["removed"]
-        known = subject.context.environment.peft
-        gone = removed is not None and (known is None or not _older(known.version, removed))
+        gone = removed is not None and not _older(subject.peft, removed)
         if not gone or not subject.recipe.trains:
             continue
         stray = next((key for key in subject.recipe.stray if key.name == name), None)
@@ -253,12 +254,13 @@ def value_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
     since = _init_since(value)
     if since is None or not _older(subject.peft, since):
         return
-    silent = subject.behaviour.init_strings == "truth"
-    effect = (
-        f"peft {subject.peft} takes any word for true and initialises as usual"
-        if silent
-        else 'PEFT stops with "Unknown initialization"'
-    )
+    injection = subject.injection
+    if subject.behaviour.init_strings == "truth":
+        effect = f"peft {subject.peft} takes any word for true and initialises as usual"
+    elif injection.undecided is None and injection.error is None:
+        effect = f"peft {subject.peft} says nothing and initialises embeddings as usual"
+    else:
+        effect = 'PEFT stops with "Unknown initialization"'
     yield Finding(
         f"`init_lora_weights: {value}` needs peft>={since}; {_where(subject)}",
         field="init_lora_weights",
@@ -268,10 +270,7 @@ def value_newer_than_installed(subject: RecipeSubject) -> Iterator[Finding]:
 
 def _init_since(value: object) -> str | None:
     """The first release with an initialisation; None for what no release knows."""
-    if not isinstance(value, str):
-        return None
-    word = value.lower()
-    name = "pissa" if word.startswith("pissa") else word
+    name = init_word(value)
     releases = peft_facts()["versions"]
     return next((release for release in releases if name in init_methods(release)), None)
 

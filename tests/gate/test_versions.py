@@ -174,3 +174,67 @@ def test_a_field_that_the_older_line_lacks_rules_that_line_out() -> None:
     text = LLAMA + "target_modules: all-linear\ninit_lora_weights: mica\n"
     status, report = lint(text, "--isolated")
     assert (status, report["diagnostics"]) == (0, [])
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        # Measured: 0.1.0 raises an AttributeError, 0.2.0 and 0.7.1 the ValueError that is quoted.
+        ("0.1.0", "letter by letter"),
+        ("0.2.0", "take it for a pattern"),
+    ],
+)
+def test_all_linear_before_there_were_patterns(version: str, told: str) -> None:
+    text = ALL_LINEAR + "lora_dropout: 0.0\n"
+    result = lint(text, "--isolated", "--peft-version", version, code="VR303")[1]
+    (found,) = result["diagnostics"]
+    assert ("not found in the base model" in (found["help"] or "")) == (version != "0.1.0")
+    printed = CliRunner().invoke(main, ["lora.yaml", "--isolated", "--peft-version", version])
+    assert told in printed.output
+
+
+def test_a_removed_field_counts_in_the_part_of_a_range_that_lacks_it(project: Path) -> None:
+    (project / "requirements.txt").write_text("peft>=0.2,<0.4\n")
+    text = LLAMA + "lora_dropout: 0.0\ntarget_modules: [q_proj]\nmerge_weights: false\n"
+    (found,) = lint(text, code="VR306")[1]["diagnostics"]
+    assert found["severity"] == "warning"
+    assert found["message"].endswith("(in peft 0.3.0)")
+
+
+def test_a_regex_in_a_list_is_none_in_the_one_release_that_reads_it(project: Path) -> None:
+    (project / "requirements.txt").write_text("peft>=0.5,<0.7\n")
+    text = LLAMA + "target_modules: ['.*q_proj', v_proj]\n"
+    (found,) = lint(text, code="TM104")[1]["diagnostics"]
+    assert found["message"].endswith("(in peft 0.6.0 to 0.6.2)")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("version", "zero"), [("0.17.1", False), ("0.18.1", True)])
+def test_inference_mode_leaves_a_head_in_training_before_0_18(version: str, zero: bool) -> None:
+    text = (
+        "model_name_or_path: google-bert/bert-base-uncased\ntask_type: SEQ_CLS\nr: 8\n"
+        "lora_alpha: 16\ntarget_modules: [query]\ninference_mode: true\n"
+    )
+    (found,) = lint(text, "--isolated", "--peft-version", version, code="TR611")[1]["diagnostics"]
+    assert ("0 trainable parameters" in found["message"]) == zero
+
+
+def test_an_open_lower_end_means_no_transformers_that_the_peft_is_too_new_for(
+    project: Path,
+) -> None:
+    (project / "requirements.txt").write_text("peft>=0.16\ntransformers<5\n")
+    assert lint(ALL_LINEAR, code="VR307")[1]["diagnostics"] == []
+
+
+def test_a_newer_transformers_than_the_older_peft_imports_with(project: Path) -> None:
+    (project / "requirements.txt").write_text("peft>=0.16,<0.18\ntransformers>=4.50\n")
+    (found,) = lint(ALL_LINEAR, code="VR307")[1]["diagnostics"]
+    assert found["message"].endswith("(with transformers 5)")
+    assert "cannot import name 'HybridCache'" in found["message"]
+
+
+def test_a_lock_file_that_changes_between_two_runs_of_one_process(project: Path) -> None:
+    for version, status in (("0.7.1", 1), ("0.18.1", 0)):
+        (project / "requirements.txt").write_text(f"peft=={version}\n")
+        assert lint(ALL_LINEAR, code="VR303")[0] == status
