@@ -44,13 +44,15 @@ class Comment(NamedTuple):
 
 @dataclass(slots=True)
 class Part:
-    """A document of a YAML stream, a cell of a notebook, or the whole file.
+    """A document of a YAML stream, a cell of a notebook, a shell command, or the whole file.
 
-    ``index`` is its number in the file, None where the format has no parts.
+    ``index`` is its number in the file, None where the format has no parts. ``launchers`` are what
+    runs a shell command, from the outside in.
     """
 
     node: Node
     index: int | None = None
+    launchers: tuple[Node, ...] = ()
 
 
 class Document:

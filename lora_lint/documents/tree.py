@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from lora_lint.diagnostics import KeyPath
 
 Kind = Literal["mapping", "sequence", "scalar", "unknown"]
-# How a node is written. ``call``: a Python call, whose entries are its keywords.
-Style = Literal["block", "flow", "call", "plain", "single", "double", "literal"]
+# How a node is written. ``call``: a Python call, whose entries are its keywords; ``command``: a shell
+# command, whose entries are its options; ``flag``: an option without a value.
+Style = Literal["block", "flow", "call", "command", "flag", "plain", "single", "double", "literal"]
 
 
 @dataclass(slots=True, eq=False)
