@@ -22,7 +22,7 @@ _HERE: Final = Path(__file__).parent
 class Rule(NamedTuple):
     """A rule's metadata, as its front matter states it.
 
-    ``needs`` says what must be known for the rule to be decided (config, model, injection,
+    ``needs`` says what must be known for the rule to be decided (config, peft, model, injection,
     versions, gpu), ``fix`` the best applicability of its fixes, ``supersedes`` the rules that
     are silent where this one speaks, since the cause is one. A ``fallback`` is silent wherever
     another error speaks.

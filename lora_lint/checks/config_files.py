@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.checks.names import nearest
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import Finding, Note, Remove, RenameKey, Set, Wish
+from lora_lint.diagnostics import Finding, Note, Remove, RenameKey, Replace, Set, Wish
 from lora_lint.dialects import dialect
 from lora_lint.facts import init_methods, init_word, newest_peft, peft_facts, task_types
 from lora_lint.recipe import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_lint.checks.subject import DocumentSubject, RecipeSubject
     from lora_lint.diagnostics import KeyPath
     from lora_lint.dialects import Dialect
     from lora_lint.documents.tree import Entry, Node
+    from lora_lint.recipe import StrayKey
 
 # What people call LoraConfig's fields when they write from memory.
 ALIASES: Final = {
@@ -167,6 +168,8 @@ def unknown_key(subject: RecipeSubject) -> Iterator[Finding]:
     for stray in subject.recipe.stray:
         if stray.complete and stray.name in peft_facts()["fields"]:
             continue  # a field of another release: VR306
+        if _meant(subject, stray) is not None:
+            continue  # CF008
         alias = ALIASES.get(stray.name)
         near = alias if alias in stray.known else nearest(stray.name, stray.known, cutoff=0.82)
         if near is None and not (stray.complete and stray.effect != "unclear"):
@@ -197,6 +200,60 @@ def unknown_key(subject: RecipeSubject) -> Iterator[Finding]:
         )
 
 
+# What frameworks call the same thing: other words than PEFT's and transformers' own, by field.
+_WORDS: Final = {
+    "r": ("r", "lora_r", "lora_rank", "rank", "dim", "network_dim", "lora_dim"),
+    "lora_alpha": ("lora_alpha", "alpha", "network_alpha", "linear_alpha"),
+    "lora_dropout": ("lora_dropout", "dropout", "network_dropout"),
+    "target_modules": ("target_modules", "lora_target_modules", "lora_target", "lora_modules"),
+    "modules_to_save": ("modules_to_save", "lora_modules_to_save", "additional_target"),
+    "max_length": ("max_length", "max_seq_length", "sequence_len", "cutoff_len", "max_seq_len"),
+    "per_device_train_batch_size": ("per_device_train_batch_size", "micro_batch_size"),
+    "base_model": ("base_model", "model_name_or_path", "model_name", "base_model_name_or_path"),
+    "learning_rate": ("learning_rate", "lr"),
+    "optim": ("optim", "optimizer"),
+    "packing": ("packing", "sample_packing"),
+}
+_FIELDS: Final = {word: name for name, words in _WORDS.items() for word in words}
+
+
+def _meant(subject: RecipeSubject, stray: StrayKey) -> str | None:
+    """The framework's own key for what another framework calls by a stray key's name."""
+    name = _FIELDS.get(stray.name)
+    slot = subject.dialect.slots.get(name) if name else None
+    if slot is None or not subject.dialect.certain or name is None or subject.recipe.written(name):
+        return None
+    own = str(slot.path[-1])
+    beside = stray.path[:-1] == subject.recipe.path + slot.path[:-1]
+    return own if beside and own != stray.name and own in stray.known else None
+
+
+@check("CF008")
+def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
+    """A key of another framework."""
+    spelling = subject.dialect
+    for stray in subject.recipe.stray:
+        right = _meant(subject, stray)
+        if right is None:
+            continue
+        node = subject.document.node(subject.recipe.part, stray.path)
+        effect = (
+            f'{spelling.title} stops with "{spelling.refusal}"'
+            if stray.effect == "rejected"
+            else f"{spelling.title} ignores it without a word"
+        )
+        simple = node is not None and node.kind == "scalar"
+        yield Finding(
+            f"`{stray.name}` is a key of other frameworks; {spelling.title} calls it `{right}`",
+            path=stray.path,
+            on_key=True,
+            label=effect,
+            wishes=(Wish(f"rename it to {right}", (RenameKey(stray.path, right),)),)
+            if simple
+            else (),
+        )
+
+
 def _field_of(spelling: Dialect, key: str) -> str:
     """The field whose value a key of the dialect holds."""
     return next((s.field for s in spelling.slots.values() if s.path[-1] == key), key)
@@ -204,11 +261,25 @@ def _field_of(spelling: Dialect, key: str) -> str:
 
 @check("CF009")
 def wrong_type(subject: RecipeSubject) -> Iterator[Finding]:
-    """A value of a type that PEFT can't use."""
+    """A value of a type that the framework or PEFT can't use."""
+    for misfit in subject.recipe.misfits:
+        if not misfit.choices and not (
+            isinstance(misfit.value, str) and _EXPONENT.fullmatch(misfit.value)
+        ):
+            yield Finding(
+                f"{misfit.name} must be {_types(misfit.types)}, not {_described(misfit.value)}",
+                path=misfit.path,
+                label=f"{subject.dialect.title} stops",
+            )
+    if subject.dialect.applied_by != "PEFT":
+        return
+    refused = {misfit.path for misfit in subject.recipe.misfits}
     for name, wanted, fixed in _type_problems(subject):
         value = subject.value(name)
         if value == "None" or (isinstance(value, str) and _EXPONENT.fullmatch(value)):
             continue  # CF004, CF003
+        if (subject.recipe[name].path or ()) in refused:
+            continue
         wishes: tuple[Wish, ...] = ()
         if fixed is not None:
             wishes = (Wish(f"{name}: {fixed}", (Set(name, fixed),), "safe"),)
@@ -218,6 +289,22 @@ def wrong_type(subject: RecipeSubject) -> Iterator[Finding]:
             label=_consequence(subject, name, value),
             wishes=wishes,
         )
+
+
+_TYPE_WORDS: Final = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "a string",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def _types(types: Sequence[str]) -> str:
+    """JSON Schema's types in words; null is understood."""
+    words = [_TYPE_WORDS[kind] for kind in types if kind in _TYPE_WORDS]
+    return " or ".join(words) if words else "empty"
 
 
 def _described(value: Any) -> str:
@@ -313,7 +400,23 @@ def stringified_list(subject: RecipeSubject) -> Iterator[Finding]:
 
 @check("CF011")
 def invalid_enum_value(subject: RecipeSubject) -> Iterator[Finding]:
-    """A value that is none of those PEFT knows."""
+    """A value that is none of those the framework or PEFT knows."""
+    for misfit in subject.recipe.misfits:
+        if misfit.choices:
+            known = [str(choice) for choice in misfit.choices]
+            near = nearest(str(misfit.value).lower(), known)
+            yield Finding(
+                f"invalid {misfit.name} {misfit.value!r}"
+                + (f"; did you mean {near!r}?" if near else ""),
+                path=misfit.path,
+                label=f"{subject.dialect.title} stops",
+                help="known are " + ", ".join(known),
+                wishes=(Wish(f"{misfit.name}: {near}", (Replace(misfit.path, near),), "safe"),)
+                if near
+                else (),
+            )
+    if subject.dialect.applied_by != "PEFT":
+        return
     yield from _one_of(subject, "task_type", task_types(subject.peft), since=(0, 14))
     yield from _one_of(subject, "bias", _BIAS)
     init = subject.value("init_lora_weights")

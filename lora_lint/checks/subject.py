@@ -262,6 +262,8 @@ class RecipeSubject:
         patched = "dropout-beside-experts" in lowered.patches
         if patched and result.error and "lora_dropout" in result.error.message:
             result = run({**passed, "lora_dropout": 0.0})
+        if self.dialect.applied_by != "PEFT" and result.error is not None:
+            return Injection(undecided=f"{self.dialect.applied_by} applies LoRA itself")
         return result
 
     # Memory --------------------------------------------------------------------------------------
@@ -300,9 +302,13 @@ class RecipeSubject:
     def unmet(self, needs: str) -> str | None:
         """Why a rule that needs this can't be decided here, None if it can; ``""`` if it is moot.
 
-        ``config``: LoRA is on. ``lora-off``: it is not. ``model``: module names. ``injection``:
-        what PEFT does with them. ``versions``: the user's PEFT. ``gpu``: the user's GPU.
+        ``config``: LoRA is on. ``lora-off``: it is not. ``peft``: PEFT applies it. ``model``:
+        module names. ``injection``: what PEFT does with them. ``versions``: the user's PEFT.
+        ``gpu``: the user's GPU.
         """
+        if needs in ("peft", "versions") and self.dialect.applied_by != "PEFT":
+            how = f"{self.dialect.applied_by} applies LoRA itself, without PEFT"
+            return how if needs == "peft" else ""
         if needs in ("config", "lora-off") and self.recipe.adapter == (needs == "lora-off"):
             return ""
         if needs == "model" and isinstance(self.resolution, Unresolved):

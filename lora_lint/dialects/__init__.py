@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided
 
 if TYPE_CHECKING:
+    from lora_lint.diagnostics import KeyPath
     from lora_lint.documents.document import Document
     from lora_lint.recipe import Recipe
 
-__all__ = ["Dialect", "LoraKwargs", "Slot", "Undecided", "dialect", "recipes"]
+__all__ = ["Dialect", "LoraKwargs", "Slot", "Undecided", "dialect", "names", "recipes"]
 
-# In the order in which they are tried; the first that finds recipes in a document has it.
-_BY_FORMAT = {
-    "yaml": ("axolotl", "llama_factory", "trl", "peft"),
-    "json": ("peft", "llama_factory", "trl"),
-    "python": ("peft_python",),
-    "notebook": ("peft_python",),
+# Dialects by format, in the order in which they are tried, each with words of which its files hold
+# at least one: a module is not even imported for a file that can't be its.
+_BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
+    "yaml": (
+        ("axolotl", ("base_model",)),
+        ("llama_factory", ("model_name_or_path",)),
+        ("trl", ("model_name_or_path",)),
+        ("peft", ()),
+    ),
+    "json": (
+        ("peft", ()),
+        ("llama_factory", ("model_name_or_path",)),
+        ("trl", ("model_name_or_path",)),
+    ),
+    "python": (("peft_python", ("LoraConfig",)),),
+    "notebook": (("peft_python", ("LoraConfig",)),),
+    "shell": (),
 }
+# Formats in which one file may hold runs in the spelling of several frameworks.
+_MIXED: Final = ("python", "notebook", "shell")
 
 
 def dialect(name: str) -> Dialect:
@@ -29,11 +43,28 @@ def dialect(name: str) -> Dialect:
     return found
 
 
+def names() -> list[str]:
+    """The names of all dialects."""
+    return sorted({name for known in _BY_FORMAT.values() for name, _ in known})
+
+
 def recipes(document: Document) -> list[Recipe]:
     """The LoRA runs that a document describes, in the order in which they stand."""
-    for name in _BY_FORMAT.get(document.format, ()):
+    found: dict[tuple[int, KeyPath], Recipe] = {}
+    for name, words in _BY_FORMAT.get(document.format, ()):
+        if words and not any(word in document.text for word in words):
+            continue
         spelling = dialect(name)
-        found = [spelling.read(document, part, path) for part, path in spelling.find(document)]
-        if found:
-            return found
-    return []
+        for part, path in spelling.find(document):
+            if (part, path) not in found:
+                found[part, path] = spelling.read(document, part, path)
+        if found and document.format not in _MIXED:
+            break
+    if document.format not in _MIXED:
+        return list(found.values())
+    return [found[place] for place in sorted(found, key=lambda at: _offset(document, *at))]
+
+
+def _offset(document: Document, part: int, path: KeyPath) -> int:
+    node = document.node(part, path)
+    return node.span.start if node is not None else 0

@@ -21,8 +21,8 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     read_slots,
-    stray_keys,
 )
+from lora_lint.dialects.tables import PYDANTIC, judged
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         switch="adapter",
         objective=_text(root, "rl"),
         # plugins bring keys of their own
-        stray=() if root.get("plugins") else stray_keys(root, path, DIALECT, "ignored"),
+        **({} if root.get("plugins") else judged(root, path, DIALECT, PYDANTIC)),
     )
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import DATA
-from lora_lint.recipe import NOTHING, UNKNOWN, Field, StrayKey
+from lora_lint.recipe import NOTHING, UNKNOWN, Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,7 +113,10 @@ class Dialect(NamedTuple):
     one; ``lower`` gives the LoraConfig keywords that the framework makes of it, once the model is
     known. ``parses_numbers``: the framework takes a number out of a string (``1e-4``);
     ``checks_types``: it refuses values of a wrong type itself; ``refuses_duplicates``: and a key
-    that is set twice. ``refusal`` is what it says to a key it does not know.
+    that is set twice. ``refusal`` is what it says to a key it does not know; where it is empty,
+    such keys are ignored. ``applied_by`` names what puts the LoRA layers into the model: PEFT, or
+    the framework itself; ``lower`` then gives the LoraConfig that would do the same. ``certain`` is
+    False where the meaning of the keys is the file's own affair (home-made files).
     """
 
     name: str
@@ -127,6 +130,8 @@ class Dialect(NamedTuple):
     checks_types: bool = False
     refuses_duplicates: bool = False
     refusal: str = ""
+    applied_by: str = "PEFT"
+    certain: bool = True
 
 
 def read_slots(
@@ -178,17 +183,6 @@ def framework_facts(name: str) -> dict[str, Any]:
     path = DATA / "frameworks" / f"{name}.json"
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return facts
-
-
-def stray_keys(
-    root: Node, path: KeyPath, dialect: Dialect, effect: Literal["rejected", "ignored"]
-) -> tuple[StrayKey, ...]:
-    """The keys of a mapping that no release of a framework knows."""
-    known = set(framework_facts(dialect.name)["keys"])
-    own = tuple(str(slot.path[-1]) for slot in dialect.slots.values())
-    return tuple(
-        StrayKey((*path, key), key, effect, own) for key in root.keys() if key not in known
-    )
 
 
 def lora_values(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from lora_lint.dialects.base import (
     framework_facts,
     plain_float,
     read_slots,
-    stray_keys,
 )
+from lora_lint.dialects.tables import UNCHECKED, judged
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         part=part,
         path=path,
         fields=fields,
-        stray=stray_keys(root, path, DIALECT, "rejected"),
+        **judged(root, path, DIALECT, UNCHECKED),
         adapter=_value(root, "finetuning_type", "lora") == "lora",
         switch="finetuning_type",
         objective=str(_value(root, "stage", "sft")),

@@ -22,8 +22,8 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     read_slots,
-    stray_keys,
 )
+from lora_lint.dialects.tables import ARGPARSE_DEFAULTS, judged
 from lora_lint.recipe import UNSET, Field, Recipe
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         part=part,
         path=path,
         fields=fields,
-        stray=stray_keys(root, path, DIALECT, "rejected"),
+        **judged(root, path, DIALECT, ARGPARSE_DEFAULTS),
         adapter=_is_true(root, "use_peft"),
         switch="use_peft",
     )

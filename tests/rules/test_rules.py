@@ -37,7 +37,8 @@ def test_form(path: Path) -> None:
     assert tuple(sections(path)) == SECTIONS
     assert meta["severity"] in ("error", "warning", "info")
     assert meta["fix"] in ("safe", "unsafe", "none")
-    assert set(meta["needs"]) <= {"config", "lora-off", "model", "injection", "versions", "gpu"}
+    known = {"config", "lora-off", "peft", "model", "injection", "versions", "gpu"}
+    assert set(meta["needs"]) <= known
     assert set(meta.get("supersedes", ())) <= set(rules())
     kinds = [example.kind for example in examples(path)]
     assert "bad" in kinds
