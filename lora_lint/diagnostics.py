@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from lora_lint.documents.document import Document
 
 Severity = Literal["error", "warning", "info"]
 Applicability = Literal["safe", "unsafe", "display"]
@@ -97,13 +100,17 @@ class Wish(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A further place that explains a finding: a field, a key path or a span, with a message."""
+    """A further place that explains a finding: a field, a key path or a span, with a message.
+
+    ``document`` is another file, in which the span then lies.
+    """
 
     message: str
     field: str | None = None
     item: int | None = None
     path: KeyPath | None = None
     span: Span | None = None
+    document: Document | None = None
 
 
 class Finding(NamedTuple):
@@ -133,11 +140,12 @@ class Finding(NamedTuple):
 
 
 class Related(NamedTuple):
-    """A second place of a diagnostic, in this file or another."""
+    """A second place of a diagnostic, in this file or in ``document``, which is another."""
 
     message: str
     path: str
     span: Span
+    document: Document | None = None
 
 
 class Fix(NamedTuple):

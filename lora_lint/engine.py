@@ -242,7 +242,12 @@ class Linter:
             label=finding.label,
             help=advice,
             related=tuple(
-                Related(note.message, document.path, place.of_note(note, part))
+                Related(
+                    note.message,
+                    (note.document or document).path,
+                    place.of_note(note, part),
+                    note.document,
+                )
                 for note in finding.notes
             ),
         )

@@ -27,6 +27,8 @@ _HEADS = {
 @check("TR601")
 def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
     """Both mixed-precision modes are on."""
+    if subject.dialect.name == "axolotl":
+        return  # it drops fp16 then (axolotl 0.19.0 core/builders/base.py)
     if subject.value("fp16") is True and subject.value("bf16") is True:
         yield Finding(
             "fp16 and bf16 are both true",

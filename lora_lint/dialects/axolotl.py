@@ -64,6 +64,25 @@ _KEYS: Final = {
     "fsdp": "fsdp_config",
     "device_map": "device_map",
     "trust_remote_code": "trust_remote_code",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "max_grad_norm": "max_grad_norm",
+    "weight_decay": "weight_decay",
+    "adam_beta1": "adam_beta1",
+    "adam_beta2": "adam_beta2",
+    "adam_epsilon": "adam_epsilon",
+    "fsdp_config": "fsdp_config",
+    "fsdp_version": "fsdp_version",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+    "ddp_find_unused_parameters": "ddp_find_unused_parameters",
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+    "gptq": "gptq",
+    "merge_lora": "merge_lora",
+    "inference": "inference",
+    "tokens": "tokens",
+    "special_tokens": "special_tokens",
+    "adapter_type": "adapter",
 }
 _NUMBERS: Final = frozenset(
     {
@@ -74,6 +93,11 @@ _NUMBERS: Final = frozenset(
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
         "learning_rate",
+        "max_grad_norm",
+        "weight_decay",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
     }
 )
 _BOOLEANS: Final = frozenset(
@@ -84,6 +108,14 @@ _BOOLEANS: Final = frozenset(
         "ensure_weight_tying",
         "packing",
         "trust_remote_code",
+        "fp16",
+        "bf16",
+        "load_in_4bit",
+        "load_in_8bit",
+        "gptq",
+        "merge_lora",
+        "inference",
+        "ddp_find_unused_parameters",
     }
 )
 _ADAPTER: Final = "axolotl 0.19.0 loaders/adapter.py"

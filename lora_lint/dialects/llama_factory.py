@@ -66,6 +66,19 @@ _KEYS: Final = {
     "trust_remote_code": "trust_remote_code",
     "fp16": "fp16",
     "bf16": "bf16",
+    "max_grad_norm": "max_grad_norm",
+    "weight_decay": "weight_decay",
+    "adam_beta1": "adam_beta1",
+    "adam_beta2": "adam_beta2",
+    "adam_epsilon": "adam_epsilon",
+    "warmup_steps": "warmup_steps",
+    "fsdp_config": "fsdp_config",
+    "resize_vocab": "resize_vocab",
+    "quantization_bit": "quantization_bit",
+    "quantization_method": "quantization_method",
+    "use_galore": "use_galore",
+    "use_apollo": "use_apollo",
+    "use_badam": "use_badam",
 }
 _SOURCE: Final = "llamafactory 0.9.5 hparams"
 _ADAPTER: Final = "llamafactory 0.9.5 model/adapter.py"

@@ -43,15 +43,31 @@ _TRAINING: Final = {
     "fsdp": "fsdp",
     "fp16": "fp16",
     "bf16": "bf16",
+    "max_grad_norm": "max_grad_norm",
+    "weight_decay": "weight_decay",
+    "adam_beta1": "adam_beta1",
+    "adam_beta2": "adam_beta2",
+    "adam_epsilon": "adam_epsilon",
+    "warmup_steps": "warmup_steps",
+    "fsdp_config": "fsdp_config",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+    "ddp_find_unused_parameters": "ddp_find_unused_parameters",
     "max_length": "max_length",
     "max_seq_length": "max_length",
     "packing": "packing",
+}
+# Keywords of BitsAndBytesConfig beside its switches, with transformers' defaults.
+_BITS_KEYWORDS: Final = {
+    "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_compute_dtype": "float32",
+    "bnb_4bit_quant_storage": "uint8",
 }
 # Classes with a from_pretrained that gives no model.
 _NO_MODEL: Final = ("Tokenizer", "TokenizerFast", "Processor", "Config", "Extractor", "Pipeline")
 # The class that a trainer of TRL loads a named model as, where it is not what the config says.
 _TRAINERS_MODELS: Final = {"RewardTrainer": "AutoModelForSequenceClassification"}
 _ONLY: Final = "the only model that the file plainly loads"
+_BITS_SOURCE: Final = "transformers 5.23.0 utils/quantization_config.py"
 
 
 class _Run(NamedTuple):
@@ -227,6 +243,7 @@ def _model(document: Document, run: _Run) -> tuple[dict[str, Field], str | None]
         base = base._replace(detail=_ONLY, sure=False)
     fields = {"base_model": base, **_keywords(document, call, _LOADING)}
     fields["quantization"], fields["double_quant"] = _quantization(document, call)
+    fields |= _quantization_keywords(document, call)
     return fields, cls if package.partition(".")[0] == "transformers" else None
 
 
@@ -284,6 +301,21 @@ def _quantization(document: Document, call: Node) -> tuple[Field, Field]:
     if calls.is_open(behind[0]):
         return Field(None, "unknown", path, "it may come in through `**`"), unset
     return _bits(behind[0], calls.place(document, behind[0])) or (unset, unset)
+
+
+def _quantization_keywords(document: Document, call: Node) -> dict[str, Field]:
+    """The switches and dtypes of a BitsAndBytesConfig, defaults included."""
+    config = call.get("quantization_config")
+    behind = calls.calls_behind(config) if config is not None else []
+    if len(behind) != 1 or not (behind[0].note or "").endswith(".BitsAndBytesConfig"):
+        return {}
+    names = ("load_in_4bit", "load_in_8bit", *_BITS_KEYWORDS)
+    fields = _keywords(document, behind[0], {name: name for name in names})
+    for name, default in _BITS_KEYWORDS.items():
+        found = fields.setdefault(name, Field(default, "default", None, _BITS_SOURCE))
+        if isinstance(found.value, str):
+            fields[name] = found._replace(value=found.value.removeprefix("torch."))
+    return fields
 
 
 def _bits(call: Node, path: KeyPath) -> tuple[Field, Field] | None:

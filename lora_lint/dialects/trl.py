@@ -59,6 +59,18 @@ _KEYS: Final = {
     "trust_remote_code": "trust_remote_code",
     "fp16": "fp16",
     "bf16": "bf16",
+    "max_grad_norm": "max_grad_norm",
+    "weight_decay": "weight_decay",
+    "adam_beta1": "adam_beta1",
+    "adam_beta2": "adam_beta2",
+    "adam_epsilon": "adam_epsilon",
+    "warmup_steps": "warmup_steps",
+    "fsdp_config": "fsdp_config",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+    "ddp_find_unused_parameters": "ddp_find_unused_parameters",
+    "load_in_4bit": "load_in_4bit",
+    "load_in_8bit": "load_in_8bit",
+    "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",
 }
 _NUMBERS: Final = frozenset(
     {
@@ -69,11 +81,17 @@ _NUMBERS: Final = frozenset(
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
         "learning_rate",
+        "max_grad_norm",
+        "weight_decay",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "warmup_steps",
     }
 )
 _BOOLEANS: Final = frozenset(
     {"use_rslora", "use_dora", "gradient_checkpointing", "packing", "trust_remote_code"}
-    | {"fp16", "bf16"}
+    | {"fp16", "bf16", "load_in_4bit", "load_in_8bit", "ddp_find_unused_parameters"}
 )
 _MODEL: Final = "trl 1.16.0 trainer/model_config.py"
 _TRAINER: Final = "transformers 5.23.0 training_args.py"
