@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lora_lint.injection.semantics import Semantics
     from lora_lint.memory import Gpu, MemoryEstimate
     from lora_lint.models import ModuleTree
+    from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
 
 
@@ -199,6 +200,29 @@ class RecipeSubject:
     def tree(self) -> ModuleTree | None:
         """The base model's module tree, None where it is not known."""
         return self.resolution.tree if isinstance(self.resolution, Resolution) else None
+
+    # The files around it ---------------------------------------------------------------------------
+
+    @cached_property
+    def deepspeed(self) -> Section | Missing | None:
+        """The DeepSpeed settings that the run names; None where there are none to follow."""
+        from lora_lint.neighbours import deepspeed
+
+        return deepspeed(self.document, self.recipe)
+
+    @cached_property
+    def fsdp_settings(self) -> Section | Missing | None:
+        """The FSDP settings that the run names; None where there are none to follow."""
+        from lora_lint.neighbours import fsdp_settings
+
+        return fsdp_settings(self.document, self.recipe)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The base model's tokenizer, None where it is not on this disk."""
+        from lora_lint.neighbours import tokenizer
+
+        return tokenizer(self.document.path, self.recipe)
 
     @property
     def model_name(self) -> str:
