@@ -1,0 +1,18 @@
+"""The files around a config that it names: DeepSpeed and FSDP settings, the base model's own.
+
+They are read as documents, so that every value has its place, and never executed.
+"""
+
+from lora_lint.neighbours.base_model import Tokenizer, tokenizer
+from lora_lint.neighbours.files import Missing, Section
+from lora_lint.neighbours.launch import deepspeed, fsdp_settings, zero_stage
+
+__all__ = [
+    "Missing",
+    "Section",
+    "Tokenizer",
+    "deepspeed",
+    "fsdp_settings",
+    "tokenizer",
+    "zero_stage",
+]

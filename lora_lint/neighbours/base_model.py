@@ -1,0 +1,65 @@
+"""The base model's tokenizer files, where they are on this disk.
+
+Layout (transformers 5.23.0 tokenization_utils_base.py): ``tokenizer_config.json`` holds
+``added_tokens_decoder`` and the special tokens, ``added_tokens.json`` and ``special_tokens_map.json``
+are older, ``tokenizer.json`` holds the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lora_lint.neighbours.files import find, is_path
+
+if TYPE_CHECKING:
+    from lora_lint.recipe import Recipe
+
+# The largest tokenizer.json of models that people train has 35 MB.
+MAX_BYTES: Final = 64 * 2**20
+
+
+class Tokenizer(NamedTuple):
+    """The text of a tokenizer's files: enough to see whether it has a token."""
+
+    folder: str
+    text: str
+
+    def has(self, token: str) -> bool:
+        """Whether the vocabulary or the added tokens hold exactly this token."""
+        spellings = {json.dumps(token), json.dumps(token, ensure_ascii=False)}
+        return any(spelling in self.text for spelling in spellings)
+
+
+def tokenizer(config: str, recipe: Recipe) -> Tokenizer | None:
+    """The base model's tokenizer; None where its whole vocabulary is not on this disk."""
+    name = recipe["base_model"].value
+    if not isinstance(name, str) or not recipe["base_model"].sure:
+        return None
+    folder = _folder(name, config)
+    text = _text(folder / "tokenizer.json") if folder is not None else None
+    if folder is None or text is None:
+        return None
+    others = ("tokenizer_config.json", "added_tokens.json")
+    return Tokenizer(str(folder), "\n".join([text, *(_text(folder / o) or "" for o in others)]))
+
+
+def _folder(name: str, config: str) -> Path | None:
+    """The folder of a model: a path, else a snapshot in the Hugging Face cache."""
+    from lora_lint.models.hub_cache import snapshot
+
+    if is_path(name):
+        found = find(f"{name}/tokenizer.json", config)
+        if isinstance(found, tuple):
+            return found[0].parent
+    return snapshot(name)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return None
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
