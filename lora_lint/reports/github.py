@@ -43,7 +43,12 @@ def _annotation(diagnostic: Diagnostic, document: Document) -> str:
     if line == end_line:  # GitHub takes columns only within one line
         places |= {"col": str(column), "endColumn": str(end_column)}
     listed = ",".join(f"{name}={_property(value)}" for name, value in places.items())
-    said = [diagnostic.message, diagnostic.label, diagnostic.help]
+    said = [diagnostic.message, diagnostic.label]
+    for related in diagnostic.related:
+        if related.document is not None:
+            row, _ = related.document.location_in_file(related.span.start)
+            said.append(f"{related.path}:{row}: {related.message}")
+    said.append(diagnostic.help)
     said += [f"fix ({fix.applicability}): {fix.title}" for fix in diagnostic.fixes]
     message = "\n".join(part for part in said if part)
     return f"::{_COMMANDS[diagnostic.severity]} {listed}::{_text(message)}"

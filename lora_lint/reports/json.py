@@ -77,7 +77,7 @@ def _diagnostic(diagnostic: Diagnostic, document: Document) -> dict[str, Any]:
         "key_path": list(diagnostic.key_path),
         "span": span(diagnostic.span, document),
         "related": [
-            {"message": r.message, "path": r.path, "span": span(r.span, document)}
+            {"message": r.message, "path": r.path, "span": span(r.span, r.document or document)}
             for r in diagnostic.related
         ],
         "help": diagnostic.help,

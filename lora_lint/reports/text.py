@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_lint.checks import RecipeSubject
-    from lora_lint.diagnostics import Diagnostic, Fix
+    from lora_lint.diagnostics import Diagnostic, Fix, Related, Span
     from lora_lint.documents.document import Document
     from lora_lint.engine import FileResult, Report
     from lora_lint.injection import Injection
@@ -67,6 +67,8 @@ def _diagnostic(diagnostic: Diagnostic, document: Document, style: Style) -> Ite
         yield bar
         yield from excerpt
         yield bar
+    for related in diagnostic.related:
+        yield from _elsewhere(related, style, colour)
     for fix in diagnostic.fixes:
         yield f"{gutter} = {_fix(fix, style)}"
     if diagnostic.help:
@@ -84,7 +86,28 @@ def _excerpt(
 ) -> Iterator[str]:
     """The line with its carets, and the lines of related places."""
     spans = [(diagnostic.span, diagnostic.label or "")]
-    spans += [(r.span, r.message) for r in diagnostic.related if r.path == diagnostic.path]
+    spans += [(r.span, r.message) for r in diagnostic.related if r.document is None]
+    return _lines(spans, document, style, colour)
+
+
+def _elsewhere(related: Related, style: Style, colour: str) -> Iterator[str]:
+    """A related place in another file: where it is, and its line."""
+    document = related.document
+    if document is None:
+        return
+    line, column = document.location(related.span.start)
+    gutter = " " * len(str(line))
+    bar = style(f"{gutter} |", fg="cyan")
+    yield f"{gutter}{style('-->', fg='cyan')} {style(f'{related.path}:{line}:{column}', bold=True)}"
+    yield bar
+    yield from _lines([(related.span, related.message)], document, style, colour)
+    yield bar
+
+
+def _lines(
+    spans: list[tuple[Span, str]], document: Document, style: Style, colour: str
+) -> Iterator[str]:
+    """The lines of places, each with its carets and label."""
     by_line: dict[int, list[tuple[int, int, str]]] = {}
     shown: dict[int, int] = {}  # a notebook's lines are shown with their numbers in the cell
     for span, label in spans:
