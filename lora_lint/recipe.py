@@ -100,7 +100,8 @@ class StrayKey(NamedTuple):
 class Misfit(NamedTuple):
     """A written value that the framework's own loader refuses.
 
-    ``types`` are the ones it takes, in JSON Schema's words; ``choices`` the values, if they are few.
+    ``types`` are the ones it takes, in JSON Schema's words; ``choices`` the values, if it names
+    them.
     """
 
     path: KeyPath
@@ -118,8 +119,8 @@ class Recipe:
     leads to its mapping or call. ``model_class`` is the class or Auto class that the file names for
     its model. ``trains`` is False for an ``adapter_config.json``, which describes a finished
     adapter. ``switch`` is the key that turns LoRA on and ``adapter`` is False where it is off, so
-    that the LoRA settings do nothing. ``stray`` and ``misfits`` are keys and values that the framework
-    does not take. ``objective`` is what is trained for where the file says so
+    that the LoRA settings do nothing. ``stray`` and ``misfits`` are keys and values that the
+    framework does not take. ``objective`` is what is trained for where the file says so
     (``sft``, ``dpo``, ``grpo``, ``rm``, ...). ``private`` holds what only the dialect's own
     ``lower`` needs to know.
     """

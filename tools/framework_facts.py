@@ -3,9 +3,10 @@
 
     python tools/framework_facts.py --wheels DIR [NAME ...]
 
-DIR keeps a folder of wheels for each framework; those that are missing are fetched with pip. A key is
-known if any of the releases declares it, so that a config for an older release is no typo. Wheels are
-read as syntax trees, nothing is imported. Each framework has its module in tools/frameworks.
+DIR keeps a folder of wheels for each framework; those that are missing are fetched with pip. A key
+is known if any of the releases declares it, so that a config for an older release is no typo.
+Wheels are read as syntax trees, nothing is imported. Each framework has its module in
+tools/frameworks.
 """
 
 from __future__ import annotations

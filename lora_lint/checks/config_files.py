@@ -221,7 +221,7 @@ def _meant(subject: RecipeSubject, stray: StrayKey) -> str | None:
     """The framework's own key for what another framework calls by a stray key's name."""
     name = _FIELDS.get(stray.name)
     slot = subject.dialect.slots.get(name) if name else None
-    if slot is None or not subject.dialect.certain or name is None or subject.recipe.written(name):
+    if slot is None or name is None or not subject.dialect.certain:
         return None
     own = str(slot.path[-1])
     beside = stray.path[:-1] == subject.recipe.path + slot.path[:-1]
@@ -234,7 +234,7 @@ def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
     spelling = subject.dialect
     for stray in subject.recipe.stray:
         right = _meant(subject, stray)
-        if right is None:
+        if right is None or subject.recipe.written(_field_of(spelling, right)):
             continue
         node = subject.document.node(subject.recipe.part, stray.path)
         effect = (

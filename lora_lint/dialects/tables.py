@@ -1,7 +1,7 @@
 """What a framework's config files may hold: keys, types, values, defaults.
 
-One table per framework in ``lora_lint/data/frameworks``, compiled by tools/framework_facts.py out of
-the framework's own releases. A key's entry is a mapping, all of its parts optional:
+One table per framework in ``lora_lint/data/frameworks``, compiled by tools/framework_facts.py out
+of the framework's own releases. A key's entry is a mapping, all of its parts optional:
 
 ``type``
     the types it takes, in JSON Schema's words; without it the key takes anything
@@ -56,8 +56,8 @@ class Reader(NamedTuple):
 
     ``texts``: strings become the declared number or boolean where they spell one. ``casts``: whole
     floats become integers, 0 and 1 booleans. ``to_text``: numbers become strings where a string is
-    declared. ``choices``: other values than the declared ones are refused. ``types``: values that fit
-    no declared type are refused; without it they are taken as they are.
+    declared. ``choices``: other values than the declared ones are refused. ``types``: values that
+    fit no declared type are refused; without it they are taken as they are.
     """
 
     texts: bool = False
