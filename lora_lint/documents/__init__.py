@@ -17,6 +17,8 @@ SUFFIXES: Final = {
     ".json": "json",
     ".py": "python",
     ".ipynb": "notebook",
+    ".sh": "shell",
+    ".bash": "shell",
 }
 # What a file must say somewhere if it holds a LoRA configuration.
 _LORA_WORDS: Final = re.compile(rb"lora|peft|target_modules", re.IGNORECASE)
@@ -27,6 +29,7 @@ _LORA_KEYS: Final = re.compile(
     r"""^[\s\-{"']*(?:lora_\w+|target_modules|peft_type|peft_config|lora)["']?\s*:|\bLoraConfig\(""",
     re.MULTILINE,
 )
+_SHELL: Final = re.compile(r"\ufeff?#![ \t]*\S*(?:/|env[ \t]+)(?:ba|da|k|z)?sh\b")
 _TEMPLATE: Final = re.compile(r"^\s*\{\{|\{%", re.MULTILINE)
 
 
@@ -67,8 +70,12 @@ def decode(data: bytes) -> tuple[str, str]:
 
 def format_of(path: str, text: str) -> str:
     """The format of a file by its suffix; without a known one, by how its text begins."""
-    suffix = PurePath(path).suffix.lower()
-    return SUFFIXES.get(suffix) or ("json" if text.lstrip("\ufeff \t\r\n")[:1] == "{" else "yaml")
+    known = SUFFIXES.get(PurePath(path).suffix.lower())
+    if known is not None:
+        return known
+    if _SHELL.match(text):
+        return "shell"
+    return "json" if text.lstrip("\ufeff \t\r\n")[:1] == "{" else "yaml"
 
 
 def parse(path: str, text: str) -> Document:
@@ -88,6 +95,10 @@ def parse(path: str, text: str) -> Document:
         from lora_lint.documents import notebook
 
         return notebook.parse(path, text)
+    if kind == "shell":
+        from lora_lint.documents import shell
+
+        return shell.parse(path, text)
     from lora_lint.documents import yaml
 
     return yaml.parse(path, text)

@@ -64,11 +64,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from lora_lint.diagnostics import Span
+from lora_lint.documents.bash import Script
+from lora_lint.documents.commands import command_node, is_training
+from lora_lint.documents.document import BOM, Comment, Document, Part, Problem
+from lora_lint.documents.launchers import unwrap
+from lora_lint.documents.variables import Context, Variables
+
 if TYPE_CHECKING:
-    from lora_lint.documents.document import Part
+    from collections.abc import Iterator
+
+    from tree_sitter import Node as Syntax
+
+    from lora_lint.documents.commands import Command
     from lora_lint.documents.tree import Entry, Node
 
 _PREFIX: Final = re.compile(r"(?:--?|\+{1,2})\Z")
+_ZSH: Final = re.compile(r"\ufeff?#!.*\bzsh\b")
 
 
 def prefix(text: str, entry: Entry) -> str:
@@ -89,3 +101,93 @@ def holds_more(command: Node) -> bool:
 def launcher(part: Part, name: str) -> Node | None:
     """The launcher of that name around a command, None where there is none."""
     return next((node for node in part.launchers if node.note == name), None)
+
+
+class ShellDocument(Document):
+    """A shell script; every training command is a part."""
+
+    format = "shell"
+    document_parts = True
+
+    def __init__(self, path: str, text: str) -> None:
+        super().__init__(path, text)
+        self.commands: list[Command] = []
+        self._comments: list[Comment] = []
+
+    def comments(self) -> list[Comment]:
+        """The comments of the script, without its first line's ``#!``."""
+        return self._comments
+
+    def read(self, start: int, end: int) -> None:
+        """Read a stretch of the text as a script of its own.
+
+        Raises ``ValueError`` where it is too long.
+        """
+        script = Script(self.text, start, end)
+        variables = Variables(script, zsh=_ZSH.match(self.text) is not None)
+        found: list[tuple[Syntax, tuple[Syntax, ...]]] = []
+        for node, above in script.walk():
+            variables.note(node, above)
+            if node.type == "command":
+                found.append((node, above))
+            elif node.type == "comment":
+                span = script.span(node)
+                if not self.text.startswith("#!", span.start) or span.start > 1:
+                    text = self.text[span.start + 1 : span.end]
+                    self._comments.append(Comment(text, span))
+        for node, above in found:
+            command = _command(script, variables, node, above)
+            if command is not None:
+                self.commands.append(command)
+
+
+def _command(
+    script: Script, variables: Variables, node: Syntax, above: tuple[Syntax, ...]
+) -> Command | None:
+    """A command of the tree, None where it starts no training or can't be read."""
+    if node.has_error:
+        return None
+    span = script.span(node)
+    raw = script.words(_words(node, above))
+    if not raw:
+        return None
+    words = variables.words(raw, Context("command", span), span.start, above)
+    program = unwrap(words)
+    if program is None:
+        return None
+    behind = program.arguments[0].span.start if program.arguments else span.end
+    inside = [word.end for word, *_ in raw if word.end <= behind]
+    head = max(inside, default=span.end)
+    found = command_node(script.text, program.note, program.arguments, span, program.around, head)
+    return found if is_training(program.note, found.node) else None
+
+
+def _words(node: Syntax, above: tuple[Syntax, ...]) -> Iterator[Syntax]:
+    """The nodes of a command's words, those behind a redirection included."""
+    for child in node.children:
+        if not child.type.endswith("_redirect"):
+            yield child
+    if above and above[-1].type == "redirected_statement":
+        for redirect in above[-1].children:
+            if redirect.type.endswith("_redirect"):
+                yield from _behind_redirect(redirect)
+
+
+def _behind_redirect(redirect: Syntax) -> Iterator[Syntax]:
+    """`> log --x 8`: what stands behind the file of a redirection is a word of the command."""
+    files = [c for c in redirect.children if c.is_named and c.type != "file_descriptor"]
+    if redirect.type == "file_redirect":
+        yield from files[1:]
+
+
+def parse(path: str, text: str) -> ShellDocument:
+    """Read a shell script; what can't be read of it is left out."""
+    document = ShellDocument(path, text)
+    try:
+        document.read(int(text.startswith(BOM)), len(text))
+    except ValueError as exc:
+        document.problem = Problem(str(exc), Span(0, 0))
+        return document
+    for number, command in enumerate(document.commands):
+        document.parts.append(Part(command.node, number, command.launchers))
+    return document
