@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lora_lint.settings import Options
 
 FORMATS = ("text", "concise", "json", "github")
-EXIT_FOUND, EXIT_USAGE, EXIT_FAULT = 1, 2, 3
+EXIT_FOUND, EXIT_USAGE, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 class LintByDefault(click.Group):
@@ -94,6 +94,12 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option("--stdin-filename", metavar="NAME", help="The name of the file that - stands for.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Lint in N processes.  [default: one; all cores where it takes long]",
+)
 @click.option("--statistics", is_flag=True, help="Count the findings by rule.")
 @click.option("--show-settings", is_flag=True, help="Print the settings and stop.")
 @click.option("--show-files", is_flag=True, help="Print the files that would be linted and stop.")
@@ -107,38 +113,52 @@ def lint(paths: tuple[str, ...], **given: Any) -> None:
     3 a fault in lora-lint.
     """
     from lora_lint import run
+    from lora_lint.reports.digest import View
 
-    view = {name: given.pop(name) for name in _VIEW}
+    look = {name: given.pop(name) for name in _LOOK}
     options = _options(given)
     settings = _settle(options)
-    if view["show_settings"]:
-        _print(run.settings_text(settings), view["color"])
+    if look["show_settings"]:
+        _print(run.settings_text(settings), look["color"])
         return
-    if view["show_files"]:
-        _print("\n".join(run.files(paths)), view["color"])
+    if look["show_files"]:
+        _print("\n".join(run.files(paths)), look["color"])
         return
-    outcome = run.lint(paths, options, settings, view["stdin_filename"])
-    style = _style(view["color"], view["output_file"])
-    text = run.render(
-        outcome,
-        view["output_format"] or run.format_for_surroundings(),
-        style,
-        infos=view["verbose"] or len(outcome.report.files) == 1,
-        quiet=view["quiet"],
-        statistics=view["statistics"],
+    view = View(
+        output_format=look["output_format"] or run.format_for_surroundings(),
+        infos=look["verbose"],
+        quiet=look["quiet"],
+        style=_style(look["color"], look["output_file"]),
     )
-    if view["output_file"]:
+    outcome = _run(paths, options, settings, view, look["stdin_filename"])
+    text = run.render(outcome, statistics=look["statistics"])
+    if look["output_file"]:
         from pathlib import Path
 
-        Path(view["output_file"]).write_text(text + "\n", encoding="utf-8")
+        Path(look["output_file"]).write_text(text + "\n", encoding="utf-8")
     elif text:
-        _print(text, view["color"])
-    for line in run.missing_facts(outcome.report, settings.require):
+        _print(text, look["color"])
+    for line in outcome.missing:
         click.echo(line, err=True)
-    sys.exit(run.exit_code(outcome, options))
+    sys.exit(run.exit_code(outcome, options, settings))
 
 
-_VIEW = (
+def _run(paths: tuple[str, ...], options: Options, *rest: Any) -> Any:
+    """The run; one that ends too early says so."""
+    from lora_lint import run
+    from lora_lint.parallel import WorkerDied
+
+    try:
+        return run.lint(paths, options, *rest)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted{'; nothing was fixed' if options.fix else ''}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except WorkerDied as exc:
+        click.echo(f"lora-lint: {exc}. Out of memory? --jobs 1 lints file by file.", err=True)
+        sys.exit(EXIT_FAULT)
+
+
+_LOOK = (
     "color",
     "output_format",
     "output_file",
@@ -160,7 +180,7 @@ def show(path: str, color: str, output_format: str, **given: Any) -> None:
     from lora_lint import run
 
     options = _options(given)
-    report = run.lint((path,), options, _settle(options), None).report
+    report = run.report(path, _settle(options))
     if report.unread:
         raise click.ClickException(f"{path}: {report.unread[0].reason}")
     if output_format == "json":

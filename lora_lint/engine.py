@@ -523,20 +523,26 @@ def unreadable(linter: Linter, path: str, reason: str) -> FileResult:
     return linter.result(document)
 
 
-def lint_paths(linter: Linter, paths: Iterable[str], *, hook: bool = False) -> Report:
-    """Lint files and folders.
+def listed(paths: Iterable[str]) -> dict[str, bool]:
+    """The files that paths stand for, in order, and whether each was named itself."""
+    files: dict[str, bool] = {}
+    for path in paths:
+        if Path(path).is_dir():
+            for name in find_files(path):
+                files.setdefault(name, False)
+        else:
+            files[path] = True
+    return files
+
+
+def lint_listed(
+    linter: Linter, path: str, *, named: bool, hook: bool = False
+) -> FileResult | Unread | None:
+    """Lint a file of a list; None for one that was only found and can't be read.
 
     With ``hook`` named files count as found ones: a pre-commit hook passes every file of a type.
     """
-    files: list[FileResult] = []
-    unread: list[Unread] = []
-    for path in dict.fromkeys(paths):
-        folder = Path(path).is_dir()
-        for name in find_files(path) if folder else (path,):
-            data, reason = read(name)
-            if data is None:
-                if not folder:
-                    unread.append(Unread(name, reason or "unreadable"))
-                continue
-            files.append(lint_bytes(linter, name, data, named=not folder and not hook))
-    return Report(tuple(files), tuple(unread), linter.settings)
+    data, reason = read(path)
+    if data is None:
+        return Unread(path, reason or "unreadable") if named else None
+    return lint_bytes(linter, path, data, named=named and not hook)

@@ -1,94 +1,203 @@
-"""One run of ``lora-lint lint``: lint, fix, render, judge. What the command line calls."""
+"""One run of ``lora-lint lint``: lint, fix, report, judge. What the command line calls."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_lint import documents, engine, fixes
 from lora_lint.diagnostics import SEVERITIES
+from lora_lint.engine import Unread
+from lora_lint.reports.digest import Digest, View, digest, join
+from lora_lint.reports.summary import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lora_lint.engine import FileResult, Linter, Report
-    from lora_lint.reports.text import Style
     from lora_lint.settings import Options, Settings
 
 
 class Outcome(NamedTuple):
-    """A run: the report after fixes, how many fixes were applied, and the diff that --diff
-    shows.
+    """A run, after fixes: what there is to say of each file, the paths that could not be linted,
+    how many fixes were applied, and the diff that --diff shows; ``view`` is how it is reported.
     """
 
-    report: Report
+    view: View
+    digests: tuple[Digest, ...]
+    unread: tuple[Unread, ...] = ()
     fixed: int = 0
     diff: str = ""
 
+    @property
+    def missing(self) -> list[str]:
+        """What --require asks for and a recipe lacks, in words."""
+        return [line for file in self.digests for line in file.missing]
 
-def files(paths: Sequence[str]) -> Iterator[str]:
+
+def files(paths: Sequence[str]) -> list[str]:
     """The files that would be linted."""
-    for path in dict.fromkeys(paths):
-        yield from engine.find_files(path) if Path(path).is_dir() else (path,)
+    return list(engine.listed(paths))
+
+
+def report(path: str, settings: Settings) -> Report:
+    """The report on a file or folder with all that was worked out; nothing is fixed."""
+    linter = engine.Linter(settings)
+    results = [
+        engine.lint_listed(linter, name, named=named)
+        for name, named in engine.listed((path,)).items()
+    ]
+    return engine.Report(
+        tuple(result for result in results if isinstance(result, engine.FileResult)),
+        tuple(result for result in results if isinstance(result, Unread)),
+        settings,
+    )
 
 
 def lint(
-    paths: Sequence[str], options: Options, settings: Settings, stdin_filename: str | None
+    paths: Sequence[str],
+    options: Options,
+    settings: Settings,
+    view: View,
+    stdin_filename: str | None = None,
 ) -> Outcome:
-    """Lint paths, and fix them if asked to."""
-    linter = engine.Linter(settings)
+    """Lint paths, and fix them if asked to. Nothing is written before all files are linted, so that
+    an interrupted run has changed nothing and no file is judged beside others that were changed.
+    """
     if tuple(paths) == ("-",):
-        return _lint_stdin(linter, options, stdin_filename or "<stdin>")
-    report = engine.lint_paths(linter, paths, hook=options.hook)
-    if not (options.fix or options.diff):
-        return Outcome(report)
-    results, changes, unwritten, count = [], [], [], 0
-    for result in report.files:
-        try:
-            after, applied, change = _fix_file(linter, result, options)
-        except OSError as exc:
-            reason = f"the fixes can't be written: {exc.strerror or exc}"
-            unwritten.append(engine.Unread(result.path, reason))
-            after, applied, change = result, 0, ""
-        results.append(after)
-        changes.append(change)
-        count += applied
-    unread = (*report.unread, *unwritten)
-    return Outcome(engine.Report(tuple(results), unread, settings), count, "".join(changes))
+        return _lint_stdin(options, settings, view, stdin_filename or "<stdin>")
+    from lora_lint import parallel, progress
+
+    listed = engine.listed(paths)
+    view = view._replace(infos=view.infos or len(listed) == 1)
+    job = _Job(options, settings, view)
+    results = parallel.ordered(list(listed.items()), partial(_prepare, job), options.jobs)
+    digests: list[Digest] = []
+    unread, unwritten, diffs = [], [], []
+    pending: list[tuple[int, _Fixed]] = []
+    applied = 0
+    for result in progress.shown(results, len(listed)):
+        if isinstance(result, Unread):
+            unread.append(result)
+        elif result is not None:
+            if result.fixed is not None:
+                pending.append((len(digests), result.fixed))
+            digests.append(result.digest)
+            diffs.append(result.diff)
+    for index, fixed in pending:
+        reason = _write(fixed)
+        if reason is None:
+            digests[index] = fixed.digest
+            applied += fixed.applied
+        else:
+            unwritten.append(Unread(fixed.digest.path, f"the fixes can't be written: {reason}"))
+    return Outcome(view, tuple(digests), (*unread, *unwritten), applied, "".join(diffs))
 
 
-def _fix_file(linter: Linter, result: FileResult, options: Options) -> tuple[FileResult, int, str]:
-    """A file's result after its fixes, how many were applied, and the diff if only shown."""
-    document = result.document
-    if document is None or not any(d.fixes for d in result.diagnostics):
-        return result, 0, ""
-    text, applied = linter.fix(result.path, document.text, unsafe=options.unsafe_fixes)
-    if text == document.text:
-        return result, 0, ""
-    if options.diff:
-        return result, 0, fixes.diff(result.path, document.text, text)
-    _, encoding = documents.decode(Path(result.path).read_bytes())
-    fixes.write(result.path, text, encoding)
-    return linter.lint(result.path, text), applied, ""
+# One file, in whichever process ------------------------------------------------------------------
 
 
-def _lint_stdin(linter: Linter, options: Options, name: str) -> Outcome:
+class _Job(NamedTuple):
+    """What holds for all files of a run."""
+
+    options: Options
+    settings: Settings
+    view: View
+
+
+class _Fixed(NamedTuple):
+    """A file's new text, and what there is to say of it. ``before`` are the bytes it replaces."""
+
+    digest: Digest
+    applied: int
+    before: bytes
+    text: str
+    encoding: str
+
+
+class _Linted(NamedTuple):
+    """A file as it stands: what there is to say of it, and the diff or new text of its fixes."""
+
+    digest: Digest
+    diff: str = ""
+    fixed: _Fixed | None = None
+
+
+def _prepare(job: _Job) -> Callable[[tuple[str, bool]], _Linted | Unread | None]:
+    """The work on one file of a list."""
+    return partial(_lint_listed, engine.Linter(job.settings), job)
+
+
+def _lint_listed(linter: Linter, job: _Job, listed: tuple[str, bool]) -> _Linted | Unread | None:
+    path, named = listed
+    result = engine.lint_listed(linter, path, named=named, hook=job.options.hook)
+    if not isinstance(result, engine.FileResult):
+        return result
+    linted = _Linted(_digest(result, job.settings, job.view))
+    text, applied = _fixed_text(linter, result, job.options)
+    if result.document is None or text == result.document.text:
+        return linted
+    if job.options.diff:
+        return linted._replace(diff=fixes.diff(path, result.document.text, text))
+    before = engine.read(path)[0] or b""
+    _, encoding = documents.decode(before)
+    after = _digest(linter.lint(path, text), job.settings, job.view)
+    return linted._replace(fixed=_Fixed(after, applied, before, text, encoding))
+
+
+def _digest(result: FileResult, settings: Settings, view: View) -> Digest:
+    missing = (
+        f"{result.path}: --require {need}: {reason}"
+        for subject in result.subjects
+        for need in settings.require
+        if (reason := subject.unmet(need)) is not None
+    )
+    return digest(result, view)._replace(missing=tuple(missing))
+
+
+def _fixed_text(linter: Linter, result: FileResult, options: Options) -> tuple[str, int]:
+    """A file's text after its fixes, if any are asked for, and how many were applied."""
+    if result.document is None:
+        return "", 0
+    if not (options.fix or options.diff) or not any(d.fixes for d in result.diagnostics):
+        return result.document.text, 0
+    return linter.fix(result.path, result.document.text, unsafe=options.unsafe_fixes)
+
+
+def _write(fixed: _Fixed) -> str | None:
+    """Write a file's new text, or say why that can't be done."""
+    path = fixed.digest.path
+    try:
+        now = Path(path).read_bytes()
+        if now not in (fixed.before, fixed.text.encode(fixed.encoding)):  # a link to it, perhaps
+            return "the file was changed meanwhile"
+        fixes.write(path, fixed.text, fixed.encoding)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return None
+
+
+def _lint_stdin(options: Options, settings: Settings, view: View, name: str) -> Outcome:
     """Lint standard input; with --fix the fixed text goes to standard output."""
+    linter, view = engine.Linter(settings), view._replace(infos=True)
     data = sys.stdin.buffer.read(documents.MAX_BYTES + 1)
     result = engine.lint_bytes(linter, name, data, named=not options.hook)
+    text, applied = _fixed_text(linter, result, options)
     if options.fix and result.document is not None and result.document.problem is None:
-        text, applied = linter.fix(name, result.document.text, unsafe=options.unsafe_fixes)
         _, encoding = documents.decode(data)
         sys.stdout.buffer.write(text.encode(encoding))
         sys.stdout.flush()
-        return Outcome(engine.Report((linter.lint(name, text),), (), linter.settings), applied)
+        return Outcome(view, (_digest(linter.lint(name, text), settings, view),), (), applied)
+    change = ""
     if options.diff and result.document is not None:
-        text, _ = linter.fix(name, result.document.text, unsafe=options.unsafe_fixes)
         change = fixes.diff(name, result.document.text, text)
-        return Outcome(engine.Report((result,), (), linter.settings), 0, change)
-    return Outcome(engine.Report((result,), (), linter.settings))
+    return Outcome(view, (_digest(result, settings, view),), (), 0, change)
+
+
+# The report --------------------------------------------------------------------------------------
 
 
 def format_for_surroundings() -> str:
@@ -96,46 +205,24 @@ def format_for_surroundings() -> str:
     return "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text"
 
 
-def render(
-    outcome: Outcome,
-    output_format: str,
-    style: Style,
-    *,
-    infos: bool,
-    quiet: bool,
-    statistics: bool,
-) -> str:
+def render(outcome: Outcome, *, statistics: bool) -> str:
     """The text to print."""
+    view = outcome.view
     if outcome.diff:
         return outcome.diff.rstrip("\n")
     if statistics:
-        return "\n".join(_statistics(outcome.report))
-    if output_format == "json":
-        from lora_lint.reports import json
-
-        return json.render(outcome.report)
-    if output_format == "github":
-        from lora_lint.reports import github
-
-        return "\n".join(github.render(outcome.report))
-    if output_format == "concise":
-        from lora_lint.reports import concise
-
-        return "\n".join(concise.render(outcome.report, style, infos=infos))
-    from lora_lint.reports import text
-
-    lines = list(text.render(outcome.report, style, infos=infos, quiet=quiet))
-    if outcome.fixed:
+        return "\n".join(_statistics(outcome.digests))
+    lines = list(join(outcome.digests, outcome.unread, view))
+    if outcome.fixed and view.output_format == "text":
         from lora_lint.reports.summary import plural
 
         lines.append(f"{outcome.fixed} {plural('fix', outcome.fixed, 'es')} applied")
     return "\n".join(lines)
 
 
-def _statistics(report: Report) -> Iterator[str]:
+def _statistics(digests: Sequence[Digest]) -> Iterator[str]:
     counts: dict[tuple[str, str], int] = {}
-    for diagnostic in report.diagnostics:
-        key = (diagnostic.code, diagnostic.name)
+    for key in (key for file in digests for key in file.codes):
         counts[key] = counts.get(key, 0) + 1
     longest = max(counts.values(), default=1)
     for (code, name), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -151,25 +238,14 @@ def settings_text(settings: Settings) -> str:
     return "\n".join(f"{name}: {value}" for name, value in rows)
 
 
-def exit_code(outcome: Outcome, options: Options) -> int:
+def exit_code(outcome: Outcome, options: Options, settings: Settings) -> int:
     """The exit status, judged after fixes."""
-    report = outcome.report
-    if report.unread:
+    if outcome.unread:
         return 2
     if options.exit_zero:
         return 0
-    settings = report.settings
-    limit = SEVERITIES.index(settings.fail_on if settings else "error")
-    if any(SEVERITIES.index(d.severity) <= limit for d in report.diagnostics):
-        return 1
-    missing = settings is not None and any(missing_facts(report, settings.require))
-    return 1 if outcome.diff or missing else 0
-
-
-def missing_facts(report: Report, require: Sequence[str]) -> Iterator[str]:
-    """What --require asks for and a recipe lacks, in words."""
-    for subject in report.recipes:
-        for need in require:
-            reason = subject.unmet(need)
-            if reason is not None:
-                yield f"{subject.document.path}: --require {need}: {reason}"
+    total = Summary.total(file.summary for file in outcome.digests)
+    counts = (total.errors, total.warnings, total.infos)
+    limit = SEVERITIES.index(settings.fail_on)
+    failed = any(counts[: limit + 1]) or bool(outcome.diff or outcome.missing)
+    return 1 if failed else 0

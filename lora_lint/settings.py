@@ -28,7 +28,7 @@ class Options(NamedTuple):
     ``config`` names the pyproject.toml to use. ``isolated``: no pyproject.toml is read, nor any
     lock file or virtual environment for the versions. ``hook``: the files come
     from a pre-commit hook, which passes every file of a type, so that one without LoRA is skipped
-    in silence.
+    in silence. ``jobs`` is the number of processes of the command line; None chooses it.
     """
 
     model: str | None = None
@@ -46,6 +46,7 @@ class Options(NamedTuple):
     config: str | None = None
     isolated: bool = False
     hook: bool = False
+    jobs: int | None = None
 
 
 class Settings(NamedTuple):

@@ -14,6 +14,7 @@ HEAVY = (
     "numpy",
     "tomllib",
     "asyncio",
+    "multiprocessing",
     "yaml",
 )
 CONFIG = """\

@@ -11,24 +11,35 @@ from typing import TYPE_CHECKING
 from lora_lint.reports.text import summary_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_lint.diagnostics import Diagnostic
     from lora_lint.documents.document import Document
-    from lora_lint.engine import Report
+    from lora_lint.engine import FileResult, Unread
+    from lora_lint.reports.digest import Digest, View
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
-def render(report: Report) -> Iterator[str]:
+def findings(file: FileResult, _view: View) -> Iterator[str]:
     """One workflow command per finding."""
-    for file in report.files:
-        for diagnostic in file.diagnostics:
-            if file.document is not None:
-                yield _annotation(diagnostic, file.document)
-    for unread in report.unread:
-        yield f"::error file={_property(unread.path)}::not linted: {_text(unread.reason)}"
-    yield summary_line(report)
+    for diagnostic in file.diagnostics:
+        if file.document is not None:
+            yield _annotation(diagnostic, file.document)
+
+
+def facts(_file: FileResult, _view: View) -> Iterator[str]:
+    """Nothing."""
+    yield from ()
+
+
+def join(digests: Sequence[Digest], unread: Sequence[Unread], _view: View) -> Iterator[str]:
+    """The commands, also for what was not linted, and the figures."""
+    for file in digests:
+        yield from file.findings
+    for path, reason in unread:
+        yield f"::error file={_property(path)}::not linted: {_text(reason)}"
+    yield summary_line(digests)
 
 
 def _annotation(diagnostic: Diagnostic, document: Document) -> str:

@@ -9,17 +9,62 @@ from typing import TYPE_CHECKING, Any
 from lora_lint.reports.summary import Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from lora_lint.checks import RecipeSubject
     from lora_lint.diagnostics import Diagnostic, Fix, Span
     from lora_lint.documents.document import Document
-    from lora_lint.engine import FileResult, Report
+    from lora_lint.engine import FileResult, Unread
+    from lora_lint.reports.digest import Digest, View
 
 FORMAT_VERSION = 1
 
 
-def render(report: Report) -> str:
-    """The report as JSON text."""
-    return dumps(as_dict(report))
+def findings(file: FileResult, _view: View) -> Iterator[str]:
+    """A file's diagnostics, each as JSON text."""
+    for diagnostic in file.diagnostics:
+        if file.document is not None:
+            yield dumps(_diagnostic(diagnostic, file.document))
+
+
+def facts(file: FileResult, _view: View) -> Iterator[str]:
+    """A file's recipes, each as JSON text."""
+    yield from map(dumps, _recipes(file))
+
+
+def join(digests: Sequence[Digest], _unread: Sequence[Unread], _view: View) -> Iterator[str]:
+    """The report as JSON text, as ``dumps`` would write it in one piece."""
+    summary = Summary.total(file.summary for file in digests)
+    not_checked = (
+        {"path": n.path, "recipe": n.recipe, "reason": n.reason, "codes": list(n.codes)}
+        for file in digests
+        for n in file.not_checked
+    )
+    figures = {
+        name: getattr(summary, name)
+        for name in ("files", "recipes", "errors", "warnings", "infos", "fixable")
+    }
+    parts = {
+        "version": dumps(FORMAT_VERSION),
+        "diagnostics": _array(text for file in digests for text in file.findings),
+        "not_checked": _array(map(dumps, not_checked)),
+        "recipes": _array(text for file in digests for text in file.facts),
+        "summary": dumps(figures),
+    }
+    yield "{"
+    yield ",\n".join(_indented(f'"{name}": {text}') for name, text in parts.items())
+    yield "}"
+
+
+def _array(items: Iterable[str]) -> str:
+    """JSON texts as one array."""
+    inner = ",\n".join(map(_indented, items))
+    return f"[\n{inner}\n]" if inner else "[]"
+
+
+def _indented(text: str) -> str:
+    """JSON text, one level deeper; no string of JSON holds a line end."""
+    return "  " + text.replace("\n", "\n  ")
 
 
 def dumps(data: object) -> str:
@@ -35,33 +80,6 @@ def _finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
     return value
-
-
-def as_dict(report: Report) -> dict[str, Any]:
-    """The report as plain values."""
-    summary = Summary.of(report)
-    return {
-        "version": FORMAT_VERSION,
-        "diagnostics": [
-            _diagnostic(d, file.document)
-            for file in report.files
-            if file.document is not None
-            for d in file.diagnostics
-        ],
-        "not_checked": [
-            {"path": n.path, "recipe": n.recipe, "reason": n.reason, "codes": list(n.codes)}
-            for n in report.not_checked
-        ],
-        "recipes": [r for file in report.files for r in _recipes(file)],
-        "summary": {
-            "files": summary.files,
-            "recipes": summary.recipes,
-            "errors": summary.errors,
-            "warnings": summary.warnings,
-            "infos": summary.infos,
-            "fixable": summary.fixable,
-        },
-    }
 
 
 def _diagnostic(diagnostic: Diagnostic, document: Document) -> dict[str, Any]:

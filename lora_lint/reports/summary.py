@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lora_lint.diagnostics import Diagnostic
-    from lora_lint.engine import Report
+    from lora_lint.engine import FileResult
 
 
 class Summary(NamedTuple):
@@ -21,19 +23,30 @@ class Summary(NamedTuple):
     unsafely_fixable: int
 
     @classmethod
-    def of(cls, report: Report) -> Summary:
-        """The summary of a report."""
-        diagnostics = report.diagnostics
-        severities = [diagnostic.severity for diagnostic in diagnostics]
+    def of(cls, file: FileResult) -> Summary:
+        """The figures of a file."""
+        severities = [diagnostic.severity for diagnostic in file.diagnostics]
         return cls(
-            files=len(report.files),
-            recipes=len(report.recipes),
+            files=1,
+            recipes=len(file.subjects),
             errors=severities.count("error"),
             warnings=severities.count("warning"),
             infos=severities.count("info"),
-            fixable=sum(_has(d, "safe") for d in diagnostics),
-            unsafely_fixable=sum(_has(d, "unsafe") and not _has(d, "safe") for d in diagnostics),
+            fixable=sum(_has(d, "safe") for d in file.diagnostics),
+            unsafely_fixable=sum(
+                _has(d, "unsafe") and not _has(d, "safe") for d in file.diagnostics
+            ),
         )
+
+    @classmethod
+    def total(cls, summaries: Iterable[Summary]) -> Summary:
+        """The figures of all files."""
+        return cls(*map(sum, zip((0,) * len(cls._fields), *summaries, strict=True)))
+
+    @property
+    def findings(self) -> int:
+        """How many findings there are, of any severity."""
+        return self.errors + self.warnings + self.infos
 
 
 def _has(diagnostic: Diagnostic, applicability: str) -> bool:

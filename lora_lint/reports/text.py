@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from lora_lint.models.resolve import Resolution
+from lora_lint.reports.digest import View, digest
 from lora_lint.reports.summary import Summary, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lora_lint.checks import RecipeSubject
     from lora_lint.diagnostics import Diagnostic, Fix, Related, Span
     from lora_lint.documents.document import Document
-    from lora_lint.engine import FileResult, Report
+    from lora_lint.engine import FileResult, Report, Unread
     from lora_lint.injection import Injection
+    from lora_lint.reports.digest import Digest
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 
@@ -35,19 +37,32 @@ def render(
     report: Report, style: Style = plain, *, infos: bool = True, quiet: bool = False
 ) -> Iterator[str]:
     """The report's lines. Without ``infos`` advice is only counted; ``quiet`` leaves out facts."""
-    for file in report.files:
-        for diagnostic in file.diagnostics:
-            if (infos or diagnostic.severity != "info") and file.document is not None:
-                yield from _diagnostic(diagnostic, file.document, style)
-                yield ""
-    if not quiet:
-        for file in report.files:
-            yield from facts(file, style)
-        yield from _not_checked(report, style)
-    for unread in report.unread:
-        yield f"{style(unread.path, bold=True)}: {style('not linted', fg='red')}: {unread.reason}"
-    if not quiet:
-        yield summary_line(report, style, infos=infos)
+    view = View(infos=infos, quiet=quiet, style=style)
+    return join([digest(file, view) for file in report.files], report.unread, view)
+
+
+def findings(file: FileResult, view: View) -> Iterator[str]:
+    """A file's findings with the lines they stand in."""
+    for diagnostic in file.diagnostics:
+        if (view.infos or diagnostic.severity != "info") and file.document is not None:
+            yield "\n".join(_diagnostic(diagnostic, file.document, view.style or plain))
+
+
+def join(digests: Sequence[Digest], unread: Sequence[Unread], view: View) -> Iterator[str]:
+    """The report's lines: findings, facts, what was not checked or not linted, the figures."""
+    style = view.style or plain
+    for file in digests:
+        for finding in file.findings:
+            yield finding
+            yield ""
+    if not view.quiet:
+        for file in digests:
+            yield from file.facts
+        yield from _not_checked(digests, style)
+    for path, reason in unread:
+        yield f"{style(path, bold=True)}: {style('not linted', fg='red')}: {reason}"
+    if not view.quiet:
+        yield summary_line(digests, style, infos=view.infos)
 
 
 # Diagnostics -------------------------------------------------------------------------------------
@@ -146,9 +161,10 @@ def _shorten(text: str, limit: int = 160) -> str:
 # Facts -------------------------------------------------------------------------------------------
 
 
-def facts(file: FileResult, style: Style = plain) -> Iterator[str]:
+def facts(file: FileResult, view: View) -> Iterator[str]:
     """One line per recipe: model, what is adapted, how many parameters, the scale."""
-    for number, subject in enumerate(file.subjects):
+    style = view.style or plain
+    for number, subject in enumerate(file.subjects if not view.quiet else ()):
         name = file.path if len(file.subjects) == 1 else f"{file.path}#{number}"
         parts = [
             subject.dialect.title,
@@ -220,9 +236,9 @@ def _memory(subject: RecipeSubject, style: Style) -> Iterator[str]:
 # The end -----------------------------------------------------------------------------------------
 
 
-def _not_checked(report: Report, style: Style) -> Iterator[str]:
+def _not_checked(digests: Sequence[Digest], style: Style) -> Iterator[str]:
     reasons: dict[str, dict[str, None]] = {}
-    for entry in report.not_checked:
+    for entry in (entry for file in digests for entry in file.not_checked):
         reasons.setdefault(entry.reason, {}).update(dict.fromkeys(entry.codes))
     for reason, codes in reasons.items():
         count = len(codes)
@@ -232,10 +248,10 @@ def _not_checked(report: Report, style: Style) -> Iterator[str]:
         yield f"{style('not checked', bold=True)}: {f'{listed}: ' if listed else ''}{reason}"
 
 
-def summary_line(report: Report, style: Style = plain, *, infos: bool = True) -> str:
+def summary_line(digests: Sequence[Digest], style: Style = plain, *, infos: bool = True) -> str:
     """What was found, in one line."""
-    summary = Summary.of(report)
-    if not summary.recipes and not report.diagnostics:
+    summary = Summary.total(file.summary for file in digests)
+    if not summary.recipes and not summary.findings:
         files = plural("file", summary.files)
         return f"no LoRA configuration found in {summary.files} {files}"
     counts = (
