@@ -22,7 +22,10 @@ _BLOCK = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 
 
 class Example(NamedTuple):
-    """A code block: its file name, options of the command line, and the clause it stands under."""
+    """A code block: its file name, options of the command line, and the clause it stands under.
+
+    ``beside`` are files that lie beside it: blocks of the same clause with ``file`` for a title.
+    """
 
     code: str
     kind: str
@@ -30,6 +33,7 @@ class Example(NamedTuple):
     title: str
     options: tuple[str, ...]
     text: str
+    beside: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code} {self.kind} {self.clause}".strip()
@@ -58,12 +62,16 @@ def examples(path: Path) -> list[Example]:
         ("When it stays silent", "silent"),
     ):
         for clause, text in _clauses(sections(path).get(title, "")):
-            for _, attributes, content in _BLOCK.findall(text):
-                given = dict(part.split("=", 1) for part in shlex.split(attributes) if "=" in part)
+            blocks = [
+                (dict(part.split("=", 1) for part in shlex.split(told) if "=" in part), content)
+                for _, told, content in _BLOCK.findall(text)
+            ]
+            beside = tuple((given["file"], text) for given, text in blocks if "file" in given)
+            for given, content in blocks:
                 if "title" not in given:
                     continue
                 options = tuple(shlex.split(given.get("options", "")))
-                found.append(Example(code, kind, clause, given["title"], options, content))
+                found.append(Example(code, kind, clause, given["title"], options, content, beside))
     return found
 
 

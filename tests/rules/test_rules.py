@@ -54,6 +54,10 @@ def run(example: Example, folder: Path) -> list[dict[str, Any]]:
     path = folder / example.title
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(example.text, encoding="utf-8")
+    for name, text in example.beside:
+        other = folder / name
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text(text, encoding="utf-8")
     arguments = ["lint", str(path), "--isolated", "--output-format", "json", *example.options]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     diagnostics: list[dict[str, Any]] = json.loads(result.stdout)["diagnostics"]
