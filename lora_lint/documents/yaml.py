@@ -143,9 +143,6 @@ def _resolve(text: str) -> str:
     return _STR_TAG
 
 
-_constructor = SafeConstructor()
-
-
 def scalar_value(text: str, tag: str) -> object:
     """The Python value that the safe loader gives a scalar.
 
@@ -154,7 +151,8 @@ def scalar_value(text: str, tag: str) -> object:
     """
     if tag == _STR_TAG:
         return text
-    return _constructor.construct_object(ScalarNode(tag, text))
+    # A constructor of its own: one keeps every node that it has ever seen.
+    return SafeConstructor().construct_object(ScalarNode(tag, text))
 
 
 class _StreamError(Exception):
