@@ -1,19 +1,19 @@
 """The base model's tokenizer files, where they are on this disk.
 
-Layout (transformers 5.23.0 tokenization_utils_base.py): ``tokenizer_config.json`` holds
-``added_tokens_decoder`` and the special tokens, ``added_tokens.json`` and ``special_tokens_map.json``
-are older, ``tokenizer.json`` holds the whole vocabulary.
+Layout (transformers 5.23.0 tokenization_utils_base.py): ``tokenizer.json`` holds the whole
+vocabulary, ``tokenizer_config.json`` and the older ``added_tokens.json`` what was added to it.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lora_lint.neighbours.files import find, is_path
+from lora_lint.neighbours.files import Missing, find, is_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lora_lint.recipe import Recipe
 
 # The largest tokenizer.json of models that people train has 35 MB.
@@ -51,7 +51,7 @@ def _folder(name: str, config: str) -> Path | None:
 
     if is_path(name):
         found = find(f"{name}/tokenizer.json", config)
-        if isinstance(found, tuple):
+        if not isinstance(found, Missing):
             return found[0].parent
     return snapshot(name)
 

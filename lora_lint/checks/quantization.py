@@ -1,0 +1,226 @@
+"""QT: weights in fewer bits, and what LoRA can do with them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from lora_lint.checks.registry import check
+from lora_lint.diagnostics import Finding, Note, Set, Wish
+from lora_lint.facts import version_key
+from lora_lint.neighbours import Section, zero_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.checks.subject import RecipeSubject
+
+# What bitsandbytes makes of the weights: bytes that hold two 4-bit values, or 8-bit integers.
+_FOUR_BITS: Final = ("nf4", "fp4")
+_PACKED: Final = (*_FOUR_BITS, "int8")
+# Initialisations that need the weights themselves, in floating point.
+_OF_WEIGHTS: Final = re.compile(r"pissa(_niter_\d+)?|corda|mica|orthogonal")
+# The release from which bitsandbytes computes in the dtype that it is told (nn/modules.py,
+# `compute_type_is_set`); older ones take that of the input.
+_LITERAL_SINCE: Final = "0.47.0"
+# The release in which TrainingArguments means FSDP2 where no version is written.
+_FSDP2_SINCE: Final = "5.10.0"
+
+
+@check("QT501")
+def qlora_without_4bit(subject: RecipeSubject) -> Iterator[Finding]:
+    """``adapter: qlora`` takes 4-bit weights and nothing else."""
+    value = subject.value
+    if value("adapter_type") != "qlora" or value("merge_lora") not in (None, False):
+        return
+    for name in ("load_in_8bit", "gptq"):
+        if value(name) is True:
+            yield Finding(
+                f"adapter: qlora does not go with {name}",
+                field=name,
+                help=f"{subject.dialect.title} stops with a ValueError",
+                wishes=(
+                    Wish(
+                        f"{name}: false, load_in_4bit: true",
+                        (Set(name, False), Set("load_in_4bit", True)),
+                    ),
+                ),
+            )
+            return
+    if value("load_in_4bit") in (None, False):
+        yield Finding(
+            "adapter: qlora needs load_in_4bit: true",
+            field="load_in_4bit" if subject.states("load_in_4bit") else "adapter_type",
+            help=f'{subject.dialect.title} stops with "Require cfg.load_in_4bit to be True for '
+            'qlora"',
+            wishes=(Wish("load_in_4bit: true", (Set("load_in_4bit", True),), "safe"),),
+        )
+
+
+@check("QT502")
+def both_bit_widths(subject: RecipeSubject) -> Iterator[Finding]:
+    """4-bit and 8-bit loading are both on."""
+    if subject.value("load_in_4bit") is not True or subject.value("load_in_8bit") is not True:
+        return
+    axolotl = subject.value("adapter_type") is not None
+    if axolotl and subject.value("adapter_type") != "lora":
+        return  # QT501 says it
+    yield Finding(
+        "load_in_4bit and load_in_8bit are both true",
+        field="load_in_8bit",
+        severity="warning" if axolotl or not subject.dialect.certain else None,
+        notes=(Note("", "load_in_4bit"),),
+        help="Axolotl loads 8-bit weights for adapter: lora, and drops the other"
+        if axolotl
+        else "only one can be used at the same time: the run stops with a ValueError",
+        wishes=(Wish("load_in_8bit: false", (Set("load_in_8bit", False),)),),
+    )
+
+
+@check("QT503")
+def quantized_full_finetune(subject: RecipeSubject) -> Iterator[Finding]:
+    """Quantized weights and no adapter: there is nothing that could be trained."""
+    if subject.value("inference") not in (None, False):
+        return
+    for name in ("load_in_4bit", "load_in_8bit", "quantization_bit"):
+        value = subject.value(name)
+        if value is True or (name == "quantization_bit" and isinstance(value, int)):
+            yield Finding(
+                f"{name} without an adapter: quantized weights can't be fully fine-tuned",
+                field=name,
+                severity=None if subject.dialect.certain else "warning",
+                help=f"{subject.dialect.title} stops with a ValueError",
+            )
+            return
+
+
+@check("QT504")
+def fp4_by_default(subject: RecipeSubject) -> Iterator[Finding]:
+    """Nobody chose fp4: it is BitsAndBytesConfig's default."""
+    kind = subject.recipe["bnb_4bit_quant_type"]
+    if subject.value("load_in_4bit") is True and kind.origin == "default" and kind.value == "fp4":
+        yield Finding(
+            "bnb_4bit_quant_type is not set and defaults to fp4; QLoRA is nf4",
+            field="load_in_4bit",
+            help="the QLoRA paper measures nf4 ahead of fp4, at the same size",
+            wishes=(Wish("bnb_4bit_quant_type='nf4'", (Set("bnb_4bit_quant_type", "nf4"),)),),
+        )
+
+
+@check("QT505")
+def float32_compute_dtype(subject: RecipeSubject) -> Iterator[Finding]:
+    """Nobody chose float32 to compute in: it is BitsAndBytesConfig's default."""
+    dtype = subject.recipe["bnb_4bit_compute_dtype"]
+    if subject.value("load_in_4bit") is not True or dtype.origin != "default":
+        return
+    if dtype.value != "float32" or subject.value("dtype") in ("float32", "torch.float32"):
+        return
+    yield Finding(
+        "bnb_4bit_compute_dtype is not set: every quantized layer computes in float32",
+        field="load_in_4bit",
+        help=f"silent; from bitsandbytes {_LITERAL_SINCE} on it is taken literally, older releases "
+        "take the dtype of the input",
+        wishes=(
+            Wish(
+                "bnb_4bit_compute_dtype='bfloat16' (float16 before Ampere)",
+                (Set("bnb_4bit_compute_dtype", "bfloat16"),),
+            ),
+        ),
+    )
+
+
+@check("QT506")
+def quantized_zero3(subject: RecipeSubject) -> Iterator[Finding]:
+    """LLaMA-Factory partitions no weights under ZeRO-3 but 4-bit ones of bitsandbytes."""
+    bits = subject.value("quantization_bit")
+    method = subject.value("quantization_method")
+    method = "bnb" if method is None else method
+    settings = subject.deepspeed
+    if not isinstance(bits, int) or not isinstance(settings, Section) or zero_stage(settings) != 3:
+        return
+    if method in ("bnb", "bitsandbytes") and bits == 4:
+        return
+    if not isinstance(method, str):
+        return
+    yield Finding(
+        f"{bits}-bit weights of {method} do not go with DeepSpeed ZeRO-3",
+        field="quantization_bit",
+        severity=None if settings.sure else "warning",
+        notes=(settings.note("ZeRO stage 3", "zero_optimization", "stage"),),
+        help="LLaMA-Factory stops with a ValueError: only 4-bit weights of bitsandbytes can be "
+        "partitioned",
+    )
+
+
+@check("QT507")
+def fsdp_quant_storage(subject: RecipeSubject) -> Iterator[Finding]:
+    """FSDP1 flattens the weights of a layer into one tensor, which takes one floating dtype."""
+    storage = subject.recipe["bnb_4bit_quant_storage"]
+    if subject.value("quantization") not in _FOUR_BITS or not subject.states("fsdp"):
+        return
+    if subject.value("fsdp") in (None, False, "", [], {}) or storage.origin == "unknown":
+        return
+    if storage.value not in (None, "uint8") or _fsdp_version(subject) != 1:
+        return
+    if storage.origin == "unset" and subject.dialect.name != "trl":
+        return
+    yield Finding(
+        "4-bit weights are stored as uint8, which FSDP can't shard",
+        field="fsdp",
+        severity=None if subject.dialect.certain else "warning",
+        help='torch stops with "Cannot flatten integer dtype tensors"; bnb_4bit_quant_storage must '
+        "be the model's dtype",
+        wishes=(
+            Wish(
+                "bnb_4bit_quant_storage: bfloat16 (the model's dtype)",
+                (Set("bnb_4bit_quant_storage", "bfloat16"),),
+            ),
+        )
+        if subject.dialect.name == "trl"
+        else (),
+    )
+
+
+def _fsdp_version(subject: RecipeSubject) -> int | None:
+    """1 or 2, as transformers takes it; None where it is not known."""
+    settings = subject.fsdp_settings
+    if subject.recipe["fsdp_config"].path is not None and not isinstance(settings, Section):
+        return None
+    if isinstance(settings, Section):
+        for key in ("version", "fsdp_version"):
+            given = settings.value(key)
+            if given is not None:
+                return given if isinstance(given, int) else None
+    return 1 if version_key(subject.transformers) < version_key(_FSDP2_SINCE) else 2
+
+
+@check("QT508")
+def initialisation_of_quantized(subject: RecipeSubject) -> Iterator[Finding]:
+    """An initialisation that decomposes the weights meets packed ones."""
+    init, bits = subject.value("init_lora_weights"), subject.value("quantization")
+    if not isinstance(init, str) or not _OF_WEIGHTS.fullmatch(init.lower()):
+        return
+    if bits not in _PACKED:
+        return
+    yield Finding(
+        f"init_lora_weights: {init} needs weights in floating point; the base model is loaded in "
+        f"{'8' if bits == 'int8' else '4'} bits",
+        field="init_lora_weights",
+        severity=None if subject.dialect.certain else "warning",
+        help="PEFT stops with an exception, or decomposes the packed bytes",
+        wishes=(Wish("init_lora_weights: true", (Set("init_lora_weights", True),)),)
+        if "init_lora_weights" in subject.dialect.slots
+        else (),
+    )
+
+
+@check("QT510")
+def resize_quantized_embedding(subject: RecipeSubject) -> Iterator[Finding]:
+    """New tokens for a quantized model."""
+    if subject.value("resize_vocab") is True and isinstance(subject.value("quantization_bit"), int):
+        yield Finding(
+            "resize_vocab: true does not go with quantization_bit",
+            field="resize_vocab",
+            notes=(Note("", "quantization_bit"),),
+            help='LLaMA-Factory stops with "Cannot resize embedding layers of a quantized model"',
+        )

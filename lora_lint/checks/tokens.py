@@ -1,0 +1,72 @@
+"""EM: tokens that the base model does not have, or has never seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lora_lint.checks.registry import check
+from lora_lint.diagnostics import Finding, Set, Wish
+from lora_lint.injection.matching import EntrySet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_lint.checks.subject import RecipeSubject
+
+# What embeddings are called where the model's own name for them is not known.
+_EMBEDDINGS: Final = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+
+
+@check("EM805")
+def new_tokens_not_trained(subject: RecipeSubject) -> Iterator[Finding]:
+    """Tokens are added, and the rows that stand for them are never trained."""
+    tokens = subject.value("tokens")
+    listed = list(tokens) if isinstance(tokens, dict | list) else []
+    added = [token for token in listed if isinstance(token, str)]
+    if not added or len(added) != len(listed) or _trains_embeddings(subject):
+        return
+    known = subject.tokenizer
+    new = [token for token in added if known is None or not known.has(token)]
+    if not new:
+        return
+    shown = ", ".join(f"`{token}`" for token in new[:3]) + (" and others" if len(new) > 3 else "")
+    single = len(new) == 1
+    yield Finding(
+        f"{shown} {'is' if single else 'are'} added"
+        f"{'' if known else ', if the vocabulary lacks ' + ('it' if single else 'them')}, and the "
+        "embeddings stay frozen",
+        field="tokens",
+        severity=None if known is not None else "warning",
+        help="their rows keep their first values: nothing is learned about them; "
+        "lora_modules_to_save or peft_trainable_token_indices trains them",
+        wishes=_wishes(subject),
+    )
+
+
+def _wishes(subject: RecipeSubject) -> tuple[Wish, ...]:
+    tree = subject.tree
+    names = [tree.facts.get(f"{end}put_embeddings") for end in ("in", "out")] if tree else []
+    leaves = [name.rpartition(".")[2] for name in names if isinstance(name, str)]
+    saved = subject.value("modules_to_save")
+    saved = [] if saved is None else saved
+    if len(leaves) != 2 or not isinstance(saved, list):
+        return ()
+    value = list(dict.fromkeys([*saved, *leaves]))
+    return (Wish(f"modules_to_save: [{', '.join(value)}]", (Set("modules_to_save", value),)),)
+
+
+def _trains_embeddings(subject: RecipeSubject) -> bool:
+    """Whether anything trains the input embeddings, as far as the file says."""
+    if subject.value("trainable_token_indices") not in (None, [], {}):
+        return True
+    name = subject.tree.facts.get("input_embeddings") if subject.tree is not None else None
+    names = [name] if isinstance(name, str) else list(_EMBEDDINGS)
+    for field in ("modules_to_save", "target_modules"):
+        value = subject.value(field)
+        if isinstance(value, list):
+            entries = EntrySet([entry for entry in value if isinstance(entry, str)])
+            if any(entries.has(name) for name in names):
+                return True
+        elif value is not None and value != "all-linear":
+            return True  # a regex, or not static
+    return False
