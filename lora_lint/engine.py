@@ -346,7 +346,7 @@ def _once(located: list[_Located]) -> Iterator[_Located]:
 
 
 # Fields that a dialect works out from others, and that may follow a change of those.
-_FOLLOWERS = frozenset({"lora_alpha", "task_type"})
+_FOLLOWERS = frozenset({"lora_alpha", "task_type", "quantization", "double_quant", "dtype"})
 
 
 def _changed_fields(old: Recipe, new: Recipe) -> set[str]:

@@ -2,10 +2,15 @@
 
 from lora_lint.checks import (
     config_files,
+    distributed,
     embeddings,
+    learning,
     memory,
+    precision,
+    quantization,
     scaling,
     target_modules,
+    tokens,
     training,
     versions,
 )
@@ -19,10 +24,15 @@ __all__ = [
     "DocumentSubject",
     "RecipeSubject",
     "config_files",
+    "distributed",
     "embeddings",
+    "learning",
     "memory",
+    "precision",
+    "quantization",
     "scaling",
     "target_modules",
+    "tokens",
     "training",
     "versions",
 ]

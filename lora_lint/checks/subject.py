@@ -201,7 +201,7 @@ class RecipeSubject:
         """The base model's module tree, None where it is not known."""
         return self.resolution.tree if isinstance(self.resolution, Resolution) else None
 
-    # The files around it ---------------------------------------------------------------------------
+    # The files around it --------------------------------------------------------------------------
 
     @cached_property
     def deepspeed(self) -> Section | Missing | None:

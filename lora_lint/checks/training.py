@@ -125,6 +125,20 @@ def _is_set(recipe: Recipe, name: str) -> bool:
     return recipe.written(name) and recipe[name].value not in (None, False, 0, "", [])
 
 
+@check("TR616")
+def lora_with_galore(subject: RecipeSubject) -> Iterator[Finding]:
+    """An optimizer for all parameters beside LoRA."""
+    for name in ("use_galore", "use_apollo", "use_badam"):
+        if subject.value(name) is True:
+            yield Finding(
+                f"{name}: true does not go with LoRA",
+                field=name,
+                help='LLaMA-Factory stops with "Cannot use LoRA with GaLore, APOLLO or BAdam '
+                'together"',
+            )
+            return
+
+
 @check("SE701")
 def trust_remote_code_unneeded(subject: RecipeSubject) -> Iterator[Finding]:
     """Code from the hub is allowed for a model that transformers has built in."""

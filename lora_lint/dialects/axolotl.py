@@ -282,6 +282,8 @@ def _task_type(model_class: str | None) -> str:
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     """``_build_peft_lora_config``: what Axolotl passes to LoraConfig."""
     value = recipe.value
+    if _beyond_vocabulary(recipe, tree):
+        return Undecided("added tokens make the embeddings larger than the base model's")
     targets = value("target_modules")
     if recipe["target_modules"].origin == "computed":
         if tree is None:
@@ -317,6 +319,19 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     if value("ensure_weight_tying") is not None:
         values["ensure_weight_tying"] = value("ensure_weight_tying")
     return LoraKwargs(values, patches=frozenset({"dropout-beside-experts", "clippable-linear"}))
+
+
+def _beyond_vocabulary(recipe: Recipe, tree: ModuleTree | None) -> bool:
+    """Whether token indices are meant for rows that Axolotl adds (loaders/model.py resizes the
+    embeddings before PEFT sees the model).
+    """
+    indices, special = recipe.value("trainable_token_indices"), recipe.value("special_tokens")
+    added = recipe.value("tokens")
+    grows = any(isinstance(part, dict | list) and part for part in (added, special))
+    size = tree.facts.get("config", {}).get("vocab_size") if tree is not None else None
+    if not grows or not isinstance(indices, list) or not isinstance(size, int):
+        return False
+    return any(isinstance(index, int) and index >= size for index in indices)
 
 
 def _or(value: Any, other: Any) -> Any:

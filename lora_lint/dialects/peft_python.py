@@ -311,8 +311,9 @@ def _quantization_keywords(document: Document, call: Node) -> dict[str, Field]:
         return {}
     names = ("load_in_4bit", "load_in_8bit", *_BITS_KEYWORDS)
     fields = _keywords(document, behind[0], {name: name for name in names})
+    place = calls.place(document, behind[0])
     for name, default in _BITS_KEYWORDS.items():
-        found = fields.setdefault(name, Field(default, "default", None, _BITS_SOURCE))
+        found = fields.setdefault(name, Field(default, "default", (*place, name), _BITS_SOURCE))
         if isinstance(found.value, str):
             fields[name] = found._replace(value=found.value.removeprefix("torch."))
     return fields
