@@ -201,6 +201,13 @@ class RecipeSubject:
         """The base model's module tree, None where it is not known."""
         return self.resolution.tree if isinstance(self.resolution, Resolution) else None
 
+    @property
+    def run_is_certain(self) -> bool:
+        """Whether the settings beside LoRA's own mean what transformers means by these names: not
+        in a home-made file, whose program may do anything with them.
+        """
+        return self.dialect.certain and self.dialect.name != "peft"
+
     # The files around it --------------------------------------------------------------------------
 
     @cached_property
