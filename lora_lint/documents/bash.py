@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from tree_sitter import Node as Syntax
     from tree_sitter import Parser
 
-# Where a literal stands: ``raw`` is inside a string that is split into words later.
-Quote = Literal["plain", "single", "double", "ansi", "raw", "none"]
+# Where a text stands: ``raw`` is inside a string that is split into words later, ``none`` a quote
+# itself, ``other`` in the value of a variable.
+Quote = Literal["plain", "single", "double", "ansi", "raw", "none", "other"]
+Origin = Literal["written", "computed", "default"]
 
 # Scripts have kilobytes; the grammar is slow on a long text that is no shell script.
 MAX_CHARACTERS: Final = 2**20
 MAX_DEPTH: Final = 150
+MAX_NESTED: Final = 20
 _PLAIN_ESCAPE: Final = re.compile(r"\\(\r?\n|.)", re.DOTALL)
 _DOUBLE_ESCAPE: Final = re.compile(r'\\(\r?\n|[$`"\\])')
 _ANSI: Final = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "r": "\r"}
@@ -32,12 +35,27 @@ _BLANK: Final = re.compile(r"(?:[ \t]|\\\r?\n)*")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 
 
+class Written(NamedTuple):
+    """A text that a variable stands for: its place, quotes included, and how it is quoted.
+
+    ``split``: blanks and patterns in it would be split up where it is used. ``locked`` says why it
+    can't be edited.
+    """
+
+    text: str
+    span: Span
+    quote: Quote
+    split: bool = False
+    locked: str | None = None
+
+
 class Piece(NamedTuple):
     """A stretch of a word.
 
     A literal has ``text``; one of a variable (``$R``, ``${R:-8}``) its ``name``, ``spread`` where
     it is the whole array (``${A[@]}``), and the pieces of its ``default``; anything else is opaque
-    and says in ``why`` what it is. ``exact``: the text stands there character by character.
+    and says in ``why`` what it is. ``exact``: the text stands there character by character. A
+    variable that was replaced by its text has an ``origin``, and a ``home`` where that is written.
     """
 
     span: Span
@@ -48,6 +66,8 @@ class Piece(NamedTuple):
     spread: bool = False
     default: tuple[Piece, ...] | None = None
     why: str | None = None
+    origin: Origin | None = None
+    home: Written | None = None
 
 
 class Raw(NamedTuple):
@@ -102,6 +122,7 @@ class Script:
             msg = f"scripts up to {MAX_CHARACTERS // 2**20} MiB are read"
             raise ValueError(msg)
         self.cut = False
+        self._depth = 0
         self.place = Places(text, start, self.end)
         self.root = _parser().parse(self.place.source).root_node
 
@@ -143,16 +164,22 @@ class Script:
     # Pieces --------------------------------------------------------------------------------------
 
     def pieces(self, node: Syntax, quote: Quote = "plain") -> Iterator[Piece]:
-        """The pieces of a word's node."""
-        span = self.span(node)
+        """The pieces of a word's node; what is nested too deeply is opaque."""
+        self._depth += 1
+        if self._depth > MAX_NESTED:
+            yield Piece(self.span(node), quote, why="it is nested too deeply")
+        else:
+            yield from self._pieces(node, self.span(node), quote)
+        self._depth -= 1
+
+    def _pieces(self, node: Syntax, span: Span, quote: Quote) -> Iterator[Piece]:
         kind = node.type
         if kind in ("word", "number", "variable_name", "test_operator") and not node.child_count:
             yield from self.literals(span, "plain")
         elif kind == "raw_string":
-            inside = Span(span.start + 1, span.end - 1)
-            text = self.text[inside.start : inside.end].replace("\r\n", "\n")
-            exact = len(text) == inside.end - inside.start
-            yield Piece(span, "single", text, exact)
+            yield Piece(Span(span.start, span.start + 1), "none", "", exact=False)
+            yield from self._stretch(span.start + 1, span.end - 1, "single")
+            yield Piece(Span(span.end - 1, span.end), "none", "", exact=False)
         elif kind == "ansi_c_string":
             yield self._ansi(span)
         elif kind == "string":
@@ -181,6 +208,10 @@ class Script:
         yield from self._stretch(at, span.end, quote)
 
     def _stretch(self, start: int, end: int, quote: Quote) -> Iterator[Piece]:
+        if quote == "plain" and re.search(r"\s", self.text[start:end]):
+            # The grammar takes two words for one; `[ [` is such a case.
+            yield Piece(Span(start, end), quote, why="it can't be read")
+            return
         for match in re.finditer(r"\r\n|(?:[^\r]|\r(?!\n))+", self.text[start:end]):
             span = Span(start + match.start(), start + match.end())
             line_end = match.group() == "\r\n"

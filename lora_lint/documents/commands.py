@@ -47,11 +47,12 @@ _TRAINING: Final = re.compile(
 )
 # Commands that move, fetch or look at files, whatever these are called.
 _OTHERS: Final = frozenset(
-    """awk aws az bash cat cd chmod cp curl docker du echo export find gcloud gh git gsutil grep head
-    hf huggingface-cli jq kaggle kill kubectl ln ls make mkdir modelscope mv npm pip pip3 podman
-    printf read rg rm rsync scp sed set sh source ssh tail tar tee test touch unzip wandb wc wget zip
-    """.split()
-)
+    {"awk", "aws", "az", "bash", "cat", "cd", "chmod", "cp", "curl", "docker", "du", "echo",
+     "export", "find", "gcloud", "gh", "git", "grep", "gsutil", "head", "hf", "huggingface-cli",
+     "jq", "kaggle", "kill", "kubectl", "ln", "ls", "make", "mkdir", "modelscope", "mv", "npm",
+     "pip", "pip3", "podman", "printf", "read", "rg", "rm", "rsync", "scp", "sed", "set", "sh",
+     "source", "ssh", "tail", "tar", "tee", "test", "touch", "unzip", "wandb", "wc", "wget", "zip"}
+)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -79,6 +80,11 @@ class Option(NamedTuple):
     at: int = 0
     name_at: tuple[int, int] = (0, 0)
 
+    @property
+    def values(self) -> tuple[Word, ...]:
+        """The words of the values of a ``spaced`` option."""
+        return self.words[1:]
+
 
 class Command(NamedTuple):
     """A command's node with what is needed to edit it.
@@ -93,6 +99,13 @@ class Command(NamedTuple):
     words: tuple[Word, ...]
     options: dict[Entry, Option]
     places: dict[Node, Place]
+
+    def option_of(self, node: Node) -> Option | None:
+        """The option whose value, or one of whose values, a node is."""
+        for entry, option in self.options.items():
+            if entry.node is node or node in entry.node.items:
+                return option
+        return None
 
 
 def options(words: Sequence[Word]) -> list[Option]:
@@ -113,8 +126,7 @@ def options(words: Sequence[Word]) -> list[Option]:
                     option = option._replace(form="spaced", words=(word, *values))
             found.append(option)
             continue
-        named = any(isinstance(option.key, str) for option in found)
-        if word.many and (named or any(piece.spread for piece in word.pieces)):
+        if word.many:
             found.append(Option(None, "more", (word,)))
             continue
         found.append(Option(positional, "positional", (word,)))
@@ -234,26 +246,32 @@ def _value(text: str, command: Command, word: Word, start: int) -> Node:
     """The node of a word's text from an offset on."""
     full = word.text
     if full is None:
-        place = _rest(text, word, start)
+        place = _rest(word, start)
         span = place[0] if place is not None else word.span
         return Node("unknown", span, locked=word.why, note=word.why)
     value = full[start:]
-    if word.home is not None and start == 0:
-        known = word.home
-        home = Node("scalar", known.span, known.text, style=_style(known.quote))
-        home.locked = known.locked or word.context.locked
-        command.places[home] = Place(known.span, "plain", word.context, known.split)
-        return Node("scalar", word.span, value, locked=home.locked, origin=word.origin, home=home)
-    place = _rest(text, word, start)
+    place = _rest(word, start)
     span = place[0] if place is not None else word.span
-    rest = _from(word, start)
-    quotes = {piece.quote for piece in rest if piece.quote != "none"}
-    style = _style(quotes.pop()) if len(quotes) == 1 and text[span.start] in "'\"" else "plain"
-    node = Node("scalar", span, value, style=style, origin=word.origin, locked=word.context.locked)
-    if word.origin == "computed" or any(p.quote == "none" and p.text for p in word.pieces):
-        node.origin = "computed"
-        node.locked = node.locked or "it is put together from variables"
-    elif place is None:
+    rest = [piece for piece in _from(word, start) if piece.quote != "none"]
+    node = Node("scalar", span, value, locked=word.context.locked)
+    variables = [piece for piece in rest if piece.origin is not None]
+    if variables:
+        alone = variables[0] if len(rest) == 1 else None
+        node.origin = alone.origin or "computed" if alone is not None else "computed"
+        if alone is not None and alone.home is not None:
+            known = alone.home
+            home = Node("scalar", known.span, known.text, style=_style(known.quote))
+            home.locked = known.locked
+            command.places[home] = Place(known.span, "plain", word.context, known.split)
+            node.home = home
+            node.locked = node.locked or known.locked
+        else:
+            node.locked = node.locked or "it is put together from variables"
+        return node
+    quotes = {piece.quote for piece in rest}
+    if len(quotes) == 1 and text[span.start] in "'\"":
+        node.style = _style(quotes.pop())
+    if place is None:
         node.locked = node.locked or "it is quoted in several pieces"
     else:
         command.places[node] = Place(*place, word.context)
@@ -270,19 +288,10 @@ def source_of(word: Word, start: int, end: int) -> Span | None:
     for piece in word.pieces:
         length = len(piece.text or "")
         if at <= start and end <= at + length and piece.exact and piece.text is not None:
-            inside = _inside(piece)
-            return Span(inside + start - at, inside + end - at)
+            first = piece.span.start + start - at
+            return Span(first, first + end - start)
         at += length
     return None
-
-
-def _inside(piece: Piece) -> int:
-    """Where the text of an exact piece begins."""
-    return piece.span.start + (piece.quote == "single" and _quoted(piece))
-
-
-def _quoted(piece: Piece) -> bool:
-    return piece.span.end - piece.span.start == len(piece.text or "") + 2
 
 
 def _from(word: Word, start: int) -> list[Piece]:
@@ -295,7 +304,7 @@ def _from(word: Word, start: int) -> list[Piece]:
     return rest
 
 
-def _rest(text: str, word: Word, start: int) -> tuple[Span, Quote] | None:
+def _rest(word: Word, start: int) -> tuple[Span, Quote] | None:
     """Where a word's text stands from an offset on, and in which quotes."""
     raw = word.context.kind == "string"
     if start == 0:
@@ -303,21 +312,17 @@ def _rest(text: str, word: Word, start: int) -> tuple[Span, Quote] | None:
     equals = source_of(word, start - 1, start)
     if equals is None:
         return None
+    behind = list(word.pieces)
     at = 0
-    for number, piece in enumerate(word.pieces):
+    while at < start:
+        piece = behind.pop(0)
         at += len(piece.text or "")
-        if at >= start:
-            break
-    behind = word.pieces[number + 1 :]
     if piece.quote in ("plain", "raw"):
         return Span(equals.end, word.span.end), piece.quote
-    closed = text[word.span.end - 1]
-    if piece.quote == "single" and not behind and closed == "'":
-        return Span(equals.end, word.span.end - 1), "single"
-    if piece.quote == "double" and closed == '"' and behind:
-        last = behind[-1]
-        if last.quote == "none" and all(other.quote == "double" for other in behind[:-1]):
-            return Span(equals.end, word.span.end - 1), "double"
+    quote = piece.quote
+    closed = bool(behind) and behind[-1].quote == "none"
+    if closed and quote != "none" and all(other.quote == quote for other in behind[:-1]):
+        return Span(equals.end, word.span.end - 1), quote
     return None
 
 

@@ -75,8 +75,8 @@ _DEEPSPEED: Final = Launcher(
 _UV: Final = _set(
     "with with_requirements with_editable extra group only_group no_group p python index_url "
     "extra_index_url index default_index directory project env_file config_file package f "
-    "find_links resolution prerelease color cache_dir link_mode python_platform no_extra w refresh_package "
-    "upgrade_package reinstall_package config_setting"
+    "find_links resolution prerelease color cache_dir link_mode python_platform no_extra w "
+    "refresh_package upgrade_package reinstall_package config_setting"
 )
 _LAUNCHERS: Final[dict[str, tuple[Launcher, ...]]] = {
     "accelerate": (_ACCELERATE,),
@@ -124,8 +124,9 @@ _LAUNCHERS: Final[dict[str, tuple[Launcher, ...]]] = {
             _set(
                 "E preserve_env exclusive H hold l label O overcommit s oversubscribe Q quiet u "
                 "unbuffered v verbose X disable_status Z no_allocate contiguous multi_prog pty "
-                "spread_job use_min_nodes k no_kill S K kill_on_bad_exit overlap container_mount_home "
-                "no_container_mount_home container_remap_root no_container_remap_root"
+                "spread_job use_min_nodes k no_kill S K kill_on_bad_exit overlap "
+                "container_mount_home no_container_mount_home container_remap_root "
+                "no_container_remap_root"
             ),
         ),
     ),
@@ -151,7 +152,9 @@ _LAUNCHERS: Final[dict[str, tuple[Launcher, ...]]] = {
     "conda": (Launcher("conda run", values=_set("n name p prefix cwd"), follow=("run",)),),
     "mamba": (Launcher("mamba run", values=_set("n name p prefix cwd"), follow=("run",)),),
     "micromamba": (
-        Launcher("micromamba run", values=_set("n name p prefix cwd r root_prefix e"), follow=("run",)),
+        Launcher(
+            "micromamba run", values=_set("n name p prefix cwd r root_prefix e"), follow=("run",)
+        ),
     ),
     "ray": (
         Launcher(

@@ -10,18 +10,19 @@ known training command (``trl sft``, ``axolotl train``, a script such as ``train
     CUDA_VISIBLE_DEVICES=0 accelerate launch --num_processes 4 train.py base.yaml \\
         --lora_r $R --lora-alpha=16 --target_modules q_proj v_proj --use_peft ++data.size=3
 
-``part.node``: kind ``"mapping"``, style ``"command"``; ``note`` is what is run, launchers unwrapped,
-here ``"train.py"``. A script is named as its path is written, a module (``python -m a.b``, also
+``part.node``: kind ``"mapping"``, style ``"command"``; ``note`` is what is run in the end, here
+``"train.py"``. A script is named as its path is written, a module (``python -m a.b``, also
 behind a launcher) as ``"a.b"``, an entry point with its subcommand: ``"trl sft"``, ``"swift sft"``,
 ``"megatron sft"``, ``"llamafactory-cli train"``, ``"litgpt finetune_lora"``, ``"mlx_lm.lora"``,
 ``"mlx_lm lora"``, ``"axolotl train"``, ``"xtuner train"``, ``"oumi train"``, ``"autotrain llm"``,
-``"tune run"`` (the recipe's name is its positional 0). A directory before an entry point is dropped.
+``"tune run"`` (the recipe's name is its positional 0). A directory before an entry point is
+dropped. It is ``""`` where what is run isn't known.
 
 ``part.node.entries``, in the order of the command:
 
-    ============================  ========================  ==========================================
+    ============================  ========================  ======================================
     written                       key                       node
-    ============================  ========================  ==========================================
+    ============================  ========================  ======================================
     base.yaml                     0 (then 1, 2, ...)        scalar ``"base.yaml"``
     --lora_r $R                   ``"lora_r"``              scalar ``"8"``, home at the assignment
     --lora-alpha=16               ``"lora-alpha"``          scalar ``"16"``
@@ -30,7 +31,7 @@ behind a launcher) as ``"a.b"``, an entry point with its subcommand: ``"trl sft"
     ++data.size=3                 ``"data.size"``           scalar ``"3"``
     ~data.size                    ``"~data.size"``          scalar True, style ``"flag"``
     $EXTRA, "$@"                  None                      unknown: words that aren't known
-    ============================  ========================  ==========================================
+    ============================  ========================  ======================================
 
 Values are the strings that the program receives, behind the shell's quotes and backslashes: never
 numbers, and JSON stays a string. Keys are as written, without leading dashes and pluses;
@@ -66,8 +67,9 @@ from typing import TYPE_CHECKING, Final
 
 from lora_lint.diagnostics import Span
 from lora_lint.documents.bash import Script
+from lora_lint.documents.command_edits import ShellDocument
 from lora_lint.documents.commands import command_node, is_training
-from lora_lint.documents.document import BOM, Comment, Document, Part, Problem
+from lora_lint.documents.document import BOM, Comment, Part, Problem
 from lora_lint.documents.launchers import unwrap
 from lora_lint.documents.variables import Context, Variables
 
@@ -103,42 +105,28 @@ def launcher(part: Part, name: str) -> Node | None:
     return next((node for node in part.launchers if node.note == name), None)
 
 
-class ShellDocument(Document):
-    """A shell script; every training command is a part."""
+def read(document: ShellDocument, start: int, end: int) -> None:
+    """Read a stretch of the text as a script of its own.
 
-    format = "shell"
-    document_parts = True
-
-    def __init__(self, path: str, text: str) -> None:
-        super().__init__(path, text)
-        self.commands: list[Command] = []
-        self._comments: list[Comment] = []
-
-    def comments(self) -> list[Comment]:
-        """The comments of the script, without its first line's ``#!``."""
-        return self._comments
-
-    def read(self, start: int, end: int) -> None:
-        """Read a stretch of the text as a script of its own.
-
-        Raises ``ValueError`` where it is too long.
-        """
-        script = Script(self.text, start, end)
-        variables = Variables(script, zsh=_ZSH.match(self.text) is not None)
-        found: list[tuple[Syntax, tuple[Syntax, ...]]] = []
-        for node, above in script.walk():
-            variables.note(node, above)
-            if node.type == "command":
-                found.append((node, above))
-            elif node.type == "comment":
-                span = script.span(node)
-                if not self.text.startswith("#!", span.start) or span.start > 1:
-                    text = self.text[span.start + 1 : span.end]
-                    self._comments.append(Comment(text, span))
-        for node, above in found:
-            command = _command(script, variables, node, above)
-            if command is not None:
-                self.commands.append(command)
+    Raises ``ValueError`` where it is too long.
+    """
+    text = document.text
+    script = Script(text, start, end)
+    variables = Variables(script, zsh=_ZSH.match(text) is not None)
+    found: list[tuple[Syntax, tuple[Syntax, ...]]] = []
+    for node, above in script.walk():
+        variables.note(node, above)
+        if node.type == "command":
+            found.append((node, above))
+        elif node.type == "comment":
+            span = script.span(node)
+            if not text.startswith("#!", span.start) or span.start > 1:
+                inside = text[span.start + 1 : span.end]
+                document.found_comments.append(Comment(inside, span))
+    for node, above in found:
+        command = _command(script, variables, node, above)
+        if command is not None:
+            document.commands.append(command)
 
 
 def _command(
@@ -184,7 +172,7 @@ def parse(path: str, text: str) -> ShellDocument:
     """Read a shell script; what can't be read of it is left out."""
     document = ShellDocument(path, text)
     try:
-        document.read(int(text.startswith(BOM)), len(text))
+        read(document, int(text.startswith(BOM)), len(text))
     except ValueError as exc:
         document.problem = Problem(str(exc), Span(0, 0))
         return document

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from lora_lint.diagnostics import KeyPath
 
 Kind = Literal["mapping", "sequence", "scalar", "unknown"]
-# How a node is written. ``call``: a Python call, whose entries are its keywords; ``command``: a shell
-# command, whose entries are its options; ``flag``: an option without a value.
-Style = Literal["block", "flow", "call", "command", "flag", "plain", "single", "double", "literal"]
+# How a node is written. ``call``: a Python call, whose entries are its keywords; ``command``: a
+# shell command, whose entries are its options; ``flag``: an option without a value.
+Style = Literal[
+    "block", "flow", "call", "command", "flag", "plain", "single", "double", "literal"
+]  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from lora_lint.diagnostics import Span
-from lora_lint.documents.bash import Piece, Raw
+from lora_lint.documents.bash import Piece, Raw, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tree_sitter import Node as Syntax
 
-    from lora_lint.documents.bash import Quote, Script
+    from lora_lint.documents.bash import Origin, Quote, Script
 
 MAX_STEPS: Final = 20
 MAX_WORDS: Final = 5000
@@ -55,34 +55,17 @@ class Context(NamedTuple):
     locked: str | None = None
 
 
-class Literal_(NamedTuple):  # noqa: N801 - `Literal` is typing's
-    """A text that stands in the script: its place, and how it is quoted there.
-
-    ``split``: blanks and patterns in it would be split up where it is used. ``locked`` says why it
-    can't be edited.
-    """
-
-    text: str
-    span: Span
-    quote: Quote
-    split: bool = False
-    locked: str | None = None
-
-
 class Word(NamedTuple):
     """A word that a command receives.
 
     ``pieces`` are its text with places, variables replaced. A piece that isn't known has no text
-    and says why. ``many``: it is an unknown number of words. ``home`` is set where the whole word
-    is a text that stands elsewhere.
+    and says why. ``many``: it is an unknown number of words.
     """
 
     span: Span
     pieces: tuple[Piece, ...]
     context: Context
     many: bool = False
-    home: Literal_ | None = None
-    origin: Literal["written", "computed", "default"] = "written"
 
     @property
     def text(self) -> str | None:
@@ -156,19 +139,26 @@ class Variables:
             above = above[:-1]
             parent = above[-1]
         if parent.type in ("simple_expansion", "expansion"):
-            self.uses[name] = self.uses.get(name, 0) + 1
+            if not any(self._is_idle(outer, name) for outer in above):
+                self.uses[name] = self.uses.get(name, 0) + 1
             if parent.type == "expansion" and re.match(r"\$\{\w+:?=", self._text(parent)):
                 self._other(name, parent, above)
         elif parent.type != "variable_assignment":
             self._other(name, node, above)
 
+    def _is_idle(self, outer: Syntax, name: str) -> bool:
+        """Whether a use inside a node changes no other command: it is printed, or `R=${R:-8}`."""
+        if outer.type == "variable_assignment":
+            return self._text(outer.children[0]) == name
+        return outer.type == "command" and self._text(outer.children[0]) in ("echo", "printf", ":")
+
     def _command(self, node: Syntax, above: tuple[Syntax, ...]) -> None:
         text = self._text(node)
         match = re.match(r"(?:builtin\s+)?(\.|[\w]+)(?=\s|$)", text)
         name = match[1] if match else ""
-        if name in ("source", ".") or (name == "eval" and "$" in text):
-            if not _HARMLESS.search(text):
-                self.barriers.append(self.script.span(node).start)
+        foreign = name in ("source", ".") or (name == "eval" and "$" in text)
+        if foreign and not _HARMLESS.search(text):
+            self.barriers.append(self.script.span(node).start)
         if name in _SETTERS and node.type != "declaration_command":
             for word in re.findall(r"[A-Za-z_]\w*", text):
                 self._other(word, node, above)
@@ -224,8 +214,6 @@ class Variables:
             yield from self._bare(word, alone, context, use)
             return
         pieces: list[Piece] = []
-        origin: Literal["written", "computed", "default"] = "written"
-        home = None
         many = False
         for piece in word.pieces:
             if piece.name is None:
@@ -233,34 +221,31 @@ class Variables:
                 many |= piece.why is not None and piece.quote == "plain"
                 continue
             found = self._value(piece, use)
-            origin = "computed" if len(solid) > 1 else found.origin
-            home = found.home if len(solid) == 1 else None
-            text, why = found.text, found.why
-            if piece.quote == "plain" and text is not None and _SPLITS.search(text):
-                text, why, many = None, "it is split into words", True
-            many |= text is None and piece.quote == "plain"
-            pieces.append(piece._replace(text=text, why=why, name=None, default=None, exact=False))
+            if piece.quote == "plain" and found.text is not None and _SPLITS.search(found.text):
+                found = _Value(None, "it is split into words")
+            many |= found.text is None and piece.quote == "plain"
+            pieces.append(_replaced(piece, found))
         spread = any(piece.spread for piece in pieces)
-        yield Word(word.span, tuple(pieces), context, many or spread, home, origin)
+        yield Word(word.span, tuple(pieces), context, many or spread)
 
     def _bare(self, word: Raw, piece: Piece, context: Context, use: _Use) -> Iterator[Word]:
         """An unquoted variable: split into words."""
         found = self._value(piece, use)
         text = found.text
         blank = any(_BLANKS.search(part.text or "") for part in found.pieces)
-        if blank and not self.zsh:
+        if blank and "IFS" in self.setters:
+            found = _Value(None, "`IFS` is set")
+        elif blank and not self.zsh:
             inside = Context("string", found.span or word.span, found.locked)
             if found.span is None:
                 inside = context._replace(locked="it comes out of a variable that is split up")
             yield from _split(found, inside)
-        elif text is None or (_PATTERN.search(text) and not self.zsh):
-            why = found.why or "it is a pattern of file names"
-            unknown = piece._replace(name=None, default=None, why=why, exact=False)
-            yield Word(word.span, (unknown,), context, many=True)
-        elif text or self.zsh:
-            known = piece._replace(name=None, default=None, text=text, exact=False)
-            home = found.home._replace(split=True) if found.home else None
-            yield Word(word.span, (known,), context, home=home, origin=found.origin)
+            return
+        elif text is not None and _PATTERN.search(text) and not self.zsh:
+            found = _Value(None, "it is a pattern of file names")
+        if found.text or found.text is None or self.zsh:
+            many = found.text is None
+            yield Word(word.span, (_replaced(piece, found),), context, many)
 
     def _array(self, word: Raw, piece: Piece, context: Context, use: _Use) -> Iterator[Word]:
         """``"${ARGS[@]}"``: the words of the array."""
@@ -333,7 +318,7 @@ class Variables:
         solid = [piece for piece in raw.pieces if piece.quote != "none"]
         if not solid:
             quote: Quote = "double" if raw.pieces else "plain"
-            return _Value("", home=Literal_("", raw.span, quote))
+            return _Value("", home=Written("", raw.span, quote))
         if len(solid) == 1 and solid[0].name is not None and not solid[0].spread:
             return self._value(solid[0], use)
         pieces = []
@@ -341,7 +326,8 @@ class Variables:
             if piece.name is not None and not piece.spread:
                 found = self._value(piece, use)
                 text, why = found.text, found.why
-                resolved = Piece(piece.span, "none", text, exact=False, why=why)
+                resolved = Piece(piece.span, "other", text, exact=False, why=why)
+                resolved = resolved._replace(origin=found.origin)
                 pieces.append(resolved)
             else:
                 pieces.append(piece._replace(name=None))
@@ -352,7 +338,7 @@ class Variables:
         text = "".join(part or "" for part in parts)
         if all(piece.name is None for piece in solid):
             quotes = {piece.quote for piece in solid}
-            home = Literal_(text, raw.span, solid[0].quote) if len(quotes) == 1 else None
+            home = Written(text, raw.span, solid[0].quote) if len(quotes) == 1 else None
             return _Value(text, None, "written", home, tuple(pieces), raw.span)
         return _Value(text, None, "computed", None, tuple(pieces), raw.span)
 
@@ -407,17 +393,33 @@ class _Value(NamedTuple):
 
     text: str | None
     why: str | None = None
-    origin: Literal["written", "computed", "default"] = "written"
-    home: Literal_ | None = None
+    origin: Origin = "written"
+    home: Written | None = None
     pieces: tuple[Piece, ...] = ()
     span: Span | None = None
     locked: str | None = None
 
 
+def _replaced(piece: Piece, found: _Value) -> Piece:
+    """A variable with its text in its place."""
+    home = found.home
+    if home is not None:
+        home = home._replace(split=home.split or piece.quote == "plain")
+    return Piece(
+        piece.span,
+        piece.quote,
+        found.text,
+        exact=False,
+        why=found.why,
+        origin=found.origin,
+        home=home,
+    )
+
+
 def _split(found: _Value, context: Context) -> Iterator[Word]:
     """The words of an unquoted string, at their places in it."""
     current: list[Piece] = []
-    origin: Literal["written", "default"] = "default" if found.origin == "default" else "written"
+    origin: Origin | None = "default" if found.origin == "default" else None
 
     def word() -> Word:
         pieces, many = tuple(current), any(piece.text is None for piece in current)
@@ -426,7 +428,7 @@ def _split(found: _Value, context: Context) -> Iterator[Word]:
             why = "it is a pattern of file names"
             pieces, many = (pieces[0]._replace(text=None, why=why),), True
         span = Span(current[0].span.start, current[-1].span.end)
-        return Word(span, pieces, context, many, origin=origin)
+        return Word(span, pieces, context, many)
 
     for piece in found.pieces:
         if piece.text is None:
@@ -441,7 +443,8 @@ def _split(found: _Value, context: Context) -> Iterator[Word]:
             span = piece.span
             if piece.exact:
                 span = Span(*(piece.span.start + at for at in match.span()))
-            current.append(Piece(span, "raw", match.group(), piece.exact))
+            part = Piece(span, "raw", match.group(), piece.exact, origin=piece.origin or origin)
+            current.append(part)
     if current:
         yield word()
 
