@@ -319,7 +319,8 @@ def _consequence(subject: RecipeSubject, name: str, value: Any) -> str:
         return "any text counts as true"
     if name in _NUMBERS and isinstance(value, bool):
         return f"{str(value).lower()} counts as {int(value)}"
-    title = "PEFT" if not subject.dialect.checks_types else subject.dialect.title
+    own = subject.dialect.checks_types and value is not None  # schemas take null
+    title = subject.dialect.title if own else "PEFT"
     return f"{title} stops"
 
 

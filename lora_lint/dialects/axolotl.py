@@ -20,6 +20,7 @@ from lora_lint.dialects.base import (
     LoraKwargs,
     Slot,
     Undecided,
+    read_node,
     read_slots,
 )
 from lora_lint.dialects.tables import PYDANTIC, judged
@@ -177,6 +178,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     """A recipe of an Axolotl file."""
     root = document.parts[part].node
     fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=True)
+    fields |= _emptied(root, path)
     fields["dtype"] = _dtype(root)
     fields["quantization"], fields["double_quant"] = _quantization(root)
     if "attn_implementation" not in fields:
@@ -198,6 +200,19 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         # plugins bring keys of their own
         **({} if root.get("plugins") else judged(root, path, DIALECT, PYDANTIC)),
     )
+
+
+def _emptied(root: Node, path: KeyPath) -> dict[str, Field]:
+    """A key without a value is None even where the schema has a default: the schema takes it, and
+    ``model_dump(exclude_none=True)`` drops it afterwards (utils/config/__init__.py).
+    """
+    emptied = {}
+    for name in _DEFAULTS:
+        slot = DIALECT.slots.get(name)
+        node = root.at(slot.path) if slot is not None else None
+        if slot is not None and node is not None and node.kind == "scalar" and node.value is None:
+            emptied[name] = Field(None, "written", (*path, *slot.path))
+    return emptied
 
 
 def _text(root: Node, key: str) -> str | None:
@@ -238,18 +253,31 @@ def _dtype(root: Node) -> Field:
 def _quantization(root: Node) -> tuple[Field, Field]:
     adapter = _text(root, "adapter")
     if adapter == "qlora" and _is_true(root, "load_in_4bit"):
-        extra = root.get("bnb_config_kwargs")
-        if extra is not None and extra.kind != "scalar":
-            unknown = Field(None, "unknown", ("bnb_config_kwargs",), "bnb_config_kwargs changes it")
-            return unknown, unknown
         source = "axolotl 0.19.0 loaders/model.py"
         path: KeyPath = ("load_in_4bit",)
-        return Field("nf4", "computed", path, source), Field(True, "default", None, source)
+        kind = _override(root, "bnb_4bit_quant_type")
+        double = _override(root, "bnb_4bit_use_double_quant")
+        return (
+            kind or Field("nf4", "computed", path, source),
+            double or Field(True, "default", None, source),
+        )
     if adapter == "lora" and _is_true(root, "load_in_8bit"):
         return Field("int8", "computed", ("load_in_8bit",)), UNSET
     if _is_true(root, "gptq"):
         return Field("gptq", "computed", ("gptq",)), UNSET
     return Field("none", "default", None, "no load_in_4bit, load_in_8bit or gptq"), UNSET
+
+
+def _override(root: Node, key: str) -> Field | None:
+    """A keyword of BitsAndBytesConfig that ``bnb_config_kwargs`` sets."""
+    path: KeyPath = ("bnb_config_kwargs",)
+    extra = root.at(path)
+    node = extra.get(key) if extra is not None and extra.kind == "mapping" else None
+    if node is not None:
+        return read_node(node, (*path, key))
+    if extra is None or extra.kind == "mapping" or (extra.kind == "scalar" and not extra.value):
+        return None
+    return Field(None, "unknown", path, extra.note)
 
 
 def _attention(root: Node) -> Field:

@@ -55,13 +55,15 @@ class Reader(NamedTuple):
     """How a framework's loader takes values of another type than the declared one.
 
     ``texts``: strings become the declared number or boolean where they spell one. ``casts``: whole
-    floats become integers, 0 and 1 booleans. ``to_text``: numbers become strings where a string is
+    floats become integers, 0 and 1 booleans and booleans numbers. ``truths``: every integer becomes
+    a boolean, and every text that spells one. ``to_text``: numbers become strings where a string is
     declared. ``choices``: other values than the declared ones are refused. ``types``: values that
     fit no declared type are refused; without it they are taken as they are.
     """
 
     texts: bool = False
     casts: bool = False
+    truths: bool = False
     to_text: bool = False
     choices: bool = False
     types: bool = False
@@ -74,7 +76,7 @@ ARGPARSE_DEFAULTS: Final = Reader(texts=True)
 # pydantic's lax mode.
 PYDANTIC: Final = Reader(texts=True, casts=True, choices=True, types=True)
 # OmegaConf with a structured config.
-OMEGACONF: Final = Reader(texts=True, casts=True, to_text=True, choices=True, types=True)
+OMEGACONF: Final = Reader(texts=True, truths=True, to_text=True, choices=True, types=True)
 # jsonargparse: texts are read once more as YAML.
 JSONARGPARSE: Final = Reader(texts=True, choices=True, types=True)
 
@@ -198,8 +200,11 @@ def fits(value: object, types: tuple[str, ...], reader: Reader) -> bool:
     if kind is None or kind in types or (kind == "integer" and "number" in types):
         return True
     if isinstance(value, str) and reader.texts:
-        return _spells(value, types) or not (reader.types or _wants_scalar(types))
+        whole = reader.truths and "boolean" in types and _spells(value, ("integer",))
+        return whole or _spells(value, types) or not (reader.types or _wants_scalar(types))
     if not reader.types:
+        return True
+    if reader.truths and kind == "integer" and "boolean" in types:
         return True
     if reader.casts and kind == "number" and "integer" in types:
         return float(value).is_integer()  # type: ignore[arg-type]
