@@ -32,6 +32,7 @@ _PLAIN_ESCAPE: Final = re.compile(r"\\(\r?\n|.)", re.DOTALL)
 _DOUBLE_ESCAPE: Final = re.compile(r'\\(\r?\n|[$`"\\])')
 _ANSI: Final = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "r": "\r"}
 _BLANK: Final = re.compile(r"(?:[ \t]|\\\r?\n)*")
+_FIELD: Final = re.compile(r"\{\{|\}\}|\{[^{}\r\n]*\}")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -112,10 +113,19 @@ def _parser() -> Parser:
 class Script:
     """A stretch of a text that is read as a Bash script.
 
+    With ``filled`` IPython puts values into it before: ``{name}`` and ``$name``.
+
     Raises ``ValueError`` where it is too long.
     """
 
-    def __init__(self, text: str, start: int = 0, end: int | None = None) -> None:
+    def __init__(
+        self, text: str, start: int = 0, end: int | None = None, *, filled: bool = False
+    ) -> None:
+        self.filled: list[Span] = []
+        self.ipython = filled
+        if filled:
+            end = len(text) if end is None else end
+            text = self._without_fields(text, start, end)
         self.text = text
         self.end = len(text) if end is None else end
         if self.end - start > MAX_CHARACTERS:
@@ -125,6 +135,15 @@ class Script:
         self._depth = 0
         self.place = Places(text, start, self.end)
         self.root = _parser().parse(self.place.source).root_node
+
+    def _without_fields(self, text: str, start: int, end: int) -> str:
+        """The text with variables of the same length in the place of IPython's fields."""
+        out, at = [text[:start]], start
+        for match in _FIELD.finditer(text, start, end):
+            self.filled.append(Span(*match.span()))
+            out += [text[at : match.start()], "$" + "_" * (len(match.group()) - 1)]
+            at = match.end()
+        return "".join(out) + text[at:]
 
     def span(self, node: Syntax) -> Span:
         """The place of a node of the tree."""
@@ -214,6 +233,9 @@ class Script:
             return
         for match in re.finditer(r"\r\n|(?:[^\r]|\r(?!\n))+", self.text[start:end]):
             span = Span(start + match.start(), start + match.end())
+            if any(span.start < field.end and field.start < span.end for field in self.filled):
+                yield Piece(span, quote, why="IPython fills it in")
+                continue
             line_end = match.group() == "\r\n"
             yield Piece(span, quote, "\n" if line_end else match.group(), not line_end)
 

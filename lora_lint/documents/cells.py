@@ -6,7 +6,7 @@ import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 # Cell magics after which the cell is still Python in the notebook's own namespace.
 _PYTHON_CELLS: Final = frozenset({"capture", "debug", "prun", "time", "timeit"})
 _CELL_MAGIC: Final = re.compile(r"\s*%%(\w+)")
+_SHELL_CELL: Final = re.compile(r"\s*%%(?:bash|sh|script[ \t]+(?:\S*/)?(?:ba|z)?sh)\b[^\r\n]*")
+# Commands that train nothing, and words without which none does.
+_IDLE: Final = re.compile(r"[ \t]*(?:pip3?|uv[ ]pip|apt|apt-get|git|wget|ls|cd)\b[^&;|\r\n]*\Z")
+_TRAINS: Final = re.compile(r"lora|peft|dora|target.modules|train|tune|sft|dpo|grpo", re.IGNORECASE)
 _MAGIC: Final = re.compile(r"[ \t]*(?:[%!?,;/]|[\w.*]+\?{1,2}[ \t]*(?:#[^\r\n]*)?(?=[\r\n]|\Z))")
+_BANG: Final = re.compile(
+    r"[ \t]*!!?|[ \t]*%%?s[xy](?:stem)?[ \t]|[ \t]*[A-Za-z_]\w*[ \t]*=[ \t]*!"
+)
 _TIMED: Final = re.compile(r"([ \t]*)(%time[ \t]+)")
 _MAGIC_VALUE: Final = re.compile(r"[^=!%#'\"\r\n]*[^=!%#'\"<>\r\n]=[ \t]*(?=[!%])")
 _PHYSICAL_LINES: Final = re.compile(r"(?:[^\r\n]*\\(?:\r\n|\n|\r))*[^\r\n]*")
@@ -73,6 +80,40 @@ def plain_python(text: str) -> str | None:
         out.append(text[at:end])
         at = end
     return "".join(out)
+
+
+class Shell(NamedTuple):
+    """A stretch of a cell that a shell runs. ``filled``: IPython puts values into it before."""
+
+    start: int
+    end: int
+    filled: bool
+
+
+def shell_stretches(text: str) -> Iterator[Shell]:
+    """The commands of a cell that may start a training: `!` lines, or the whole of a `%%bash`
+    cell.
+    """
+    cell = _SHELL_CELL.match(text)
+    if cell is not None:
+        if _TRAINS.search(text, cell.end()):
+            yield Shell(cell.end(), len(text), filled=False)
+        return
+    magic = _CELL_MAGIC.match(text)
+    if magic is not None and magic[1] not in _PYTHON_CELLS:
+        return
+    at = 0
+    while at < len(text):
+        bang = _BANG.match(text, at)
+        if bang is not None:
+            end = _magic_end(text, bang.end())
+            command = text[bang.end() : end]
+            if _TRAINS.search(command) and not _IDLE.match(command):
+                yield Shell(bang.end(), end, filled=True)
+            at = end
+        elif _MAGIC.match(text, at) is not None or (magic is not None and at == 0):
+            at = _magic_end(text, at)
+        at = _statement_end(text, at)
 
 
 def _blank(text: str) -> str:
@@ -132,6 +173,7 @@ class CellMap:
         self.cells: list[Cell] = []
         self._ours: list[int] = []
         self._theirs: list[int] = []
+        self.shell: list[Shell] = []
         shown: list[str] = []
         code: list[str] = []
         at = 0
@@ -147,6 +189,10 @@ class CellMap:
             shown += [source, "\n"]
             code += [plain_python(source) or _blank(source), "\n"]
             spans = (strings[0].span.start + 1, strings[-1].span.end - 1)
+            self.shell += [
+                Shell(first + start, first + end, filled)
+                for start, end, filled in shell_stretches(source)
+            ]
             self.cells.append(Cell(index, first, at, *spans, _separator(text, node, strings)))
             at += 1
         self.shown = "".join(shown)

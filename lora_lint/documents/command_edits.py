@@ -99,6 +99,7 @@ class ShellDocument(Document):
         super().__init__(path, text)
         self.commands: list[Command] = []
         self.found_comments: list[Comment] = []
+        self.filled: list[Span] = []
 
     def comments(self) -> list[Comment]:
         """The comments of the script, without its first line's ``#!``."""
@@ -133,7 +134,15 @@ class ShellDocument(Document):
         if option is not None:
             _require_meaning(owner, _with_value(owner, option, node, text))
         new = spell(text, place.quote, home.style, split=place.split)
-        return [Edit(*place.span, new)]
+        return [self._checked(Edit(*place.span, new))]
+
+    def _checked(self, edit: Edit) -> Edit:
+        """Refuse to write what IPython would replace."""
+        filled = any(span.start <= edit.start <= span.end for span in self.filled)
+        if filled and re.search(r"[${}]", edit.text):
+            msg = "IPython would fill in a part of the value"
+            raise NotEditable(msg)
+        return edit
 
     def _replace_by_list(self, node: Node, values: list[object]) -> list[Edit]:
         """One value, written behind its option, becomes several."""
@@ -176,7 +185,7 @@ class ShellDocument(Document):
             mark = self.text[word.span.start]
             style = {"'": "single", '"': "double"}.get(mark, "plain")
         new = "".join(" " + spell(text, quote, cast("Style", style)) for text in texts)
-        return [Edit(word.span.end, word.span.end, new)] if new else []
+        return [self._checked(Edit(word.span.end, word.span.end, new))] if new else []
 
     def insert_key(
         self, holder: Node, key: str, value: object, near: Sequence[str] = ()
@@ -221,7 +230,7 @@ class ShellDocument(Document):
             msg = "the words behind it would be taken for its values"
             raise NotEditable(msg)
         end = after.words[-1].span.end if after is not None else command.head
-        return Edit(end, end, self._gap(after) + " ".join(new))
+        return self._checked(Edit(end, end, self._gap(after) + " ".join(new)))
 
     def _dashes(self, after: Option | None, key: str) -> str:
         if after is None or after.form not in ("joined", "spaced", "flag"):

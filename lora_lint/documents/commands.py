@@ -256,7 +256,7 @@ def _value(text: str, command: Command, word: Word, start: int) -> Node:
     node = Node("scalar", span, value, locked=word.context.locked)
     variables = [piece for piece in rest if piece.origin is not None]
     if variables:
-        alone = variables[0] if len(rest) == 1 else None
+        alone = variables[0] if len(rest) == 1 and rest[0].text == value else None
         node.origin = alone.origin or "computed" if alone is not None else "computed"
         if alone is not None and alone.home is not None:
             known = alone.home

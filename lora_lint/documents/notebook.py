@@ -3,10 +3,14 @@
 Names are resolved through all cells in the order in which they stand. Spans are offsets of the
 .ipynb file, so that edits splice escaped text into its JSON strings and leave all else alone; lines
 and columns are those within the cell. ``Part.index`` is the cell's number among all cells, from 0.
+
+The training commands of ``!`` lines and ``%%bash`` cells are parts as well, as documents/shell.py
+describes them; they follow the part of their cell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
@@ -22,6 +26,9 @@ from lora_lint.documents.tree import Entry, Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lora_lint.documents.command_edits import ShellDocument
+    from lora_lint.documents.commands import Command
 
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 # A cell that says this and does not parse is worth a word; others may be pseudo-code.
@@ -44,6 +51,8 @@ class NotebookDocument(Document):
         self._entries: dict[Entry, Entry] = {}
         self._lists: dict[int, list[Node]] = {}
         self._pairs: dict[int, list[Entry]] = {}
+        self.shell: ShellDocument | None = None
+        self._of_shell: set[Node] = set()
 
     # Places --------------------------------------------------------------------------------------
 
@@ -74,8 +83,11 @@ class NotebookDocument(Document):
         return self.map.shown[starts[line - 1] : end].rstrip("\r\n")
 
     def comments(self) -> list[Comment]:
-        """The comments in the code cells."""
-        return [Comment(c.text, self._span(c.span)) for c in self.code.comments()]
+        """The comments in the code cells, and those of shell commands in them."""
+        found = self.code.comments()
+        if self.shell is not None and self.shell.found_comments:
+            found = sorted([*found, *self.shell.found_comments], key=lambda comment: comment.span)
+        return [Comment(c.text, self._span(c.span)) for c in found]
 
     def _span(self, span: Span) -> Span:
         start = self.map.to_file(span.start)
@@ -88,6 +100,25 @@ class NotebookDocument(Document):
         code = self.map.cells[cell]
         root.span = Span(code.start, code.end)
         self.parts.append(Part(self._copy(root), code.index))
+
+    def add_command(self, command: Command) -> None:
+        """Add a shell command, whose places are those of the joined text."""
+        cell = self.map.cells[self.map.cell_at(command.node.span.start) or 0]
+        for tree in (command.node, *command.launchers):
+            values = [entry.node for entry in tree.entries]
+            parts = [item for value in values for item in (value, *value.items)]
+            self._of_shell.update((tree, *parts))
+        launchers = tuple(self._copy(launcher) for launcher in command.launchers)
+        part = Part(self._copy(command.node), cell.index, launchers)
+        before = [p for p in self.parts if p.index is not None and p.index <= cell.index]
+        self.parts.insert(len(before), part)
+
+    def _spelled(self, node: Node) -> tuple[Document, Node]:
+        """The document in whose language a node is written, and the node there."""
+        ours = self._nodes[node]
+        if self.shell is not None and ours in self._of_shell:
+            return self.shell, ours
+        return self.code, ours
 
     def _copy(self, node: Node) -> Node:
         """The node with places in the file; what is shared stays shared."""
@@ -128,7 +159,10 @@ class NotebookDocument(Document):
 
     def render(self, value: object, like: Node | None = None) -> str:
         """A Python literal, not yet escaped for JSON."""
-        return self.code.render(value, self._nodes[like] if like is not None else None)
+        if like is None:
+            return self.code.render(value)
+        document, ours = self._spelled(like)
+        return document.render(value, ours)
 
     def render_pair(self, holder: Node, key: str, value: object) -> str:
         """``key=value``, not yet escaped for JSON."""
@@ -140,25 +174,30 @@ class NotebookDocument(Document):
 
     def replace(self, node: Node, value: object) -> list[Edit]:
         """Edits after which the node has this value."""
-        return self._in_file(self.code.replace(self._nodes[node], value))
+        document, ours = self._spelled(node)
+        return self._in_file(document.replace(ours, value))
 
     def set_items(self, node: Node, values: list[object]) -> list[Edit]:
         """Edits after which the sequence holds these values, entry by entry."""
-        return self._in_file(self.code.set_items(self._nodes[node], values))
+        document, ours = self._spelled(node)
+        return self._in_file(document.set_items(ours, values))
 
     def insert_key(
         self, holder: Node, key: str, value: object, near: Sequence[str] = ()
     ) -> list[Edit]:
-        """Edits that add a keyword to a call or a key to a dict."""
-        return self._in_file(self.code.insert_key(self._nodes[holder], key, value, near))
+        """Edits that add a keyword to a call, a key to a dict or an option to a command."""
+        document, ours = self._spelled(holder)
+        return self._in_file(document.insert_key(ours, key, value, near))
 
     def remove_key(self, holder: Node, entry: Entry) -> list[Edit]:
-        """Edits after which the call or dict lacks this entry."""
-        return self._in_file(self.code.remove_key(self._nodes[holder], self._entries[entry]))
+        """Edits after which the call, dict or command lacks this entry."""
+        document, ours = self._spelled(holder)
+        return self._in_file(document.remove_key(ours, self._entries[entry]))
 
     def rename_key(self, holder: Node, entry: Entry, name: str) -> list[Edit]:
-        """Edits after which the keyword or key has this name."""
-        return self._in_file(self.code.rename_key(self._nodes[holder], self._entries[entry], name))
+        """Edits after which the keyword, key or option has this name."""
+        document, ours = self._spelled(holder)
+        return self._in_file(document.rename_key(ours, self._entries[entry], name))
 
     def _in_file(self, edits: list[Edit]) -> list[Edit]:
         """Edits of the joined code as edits of the JSON strings in which it stands."""
@@ -196,6 +235,7 @@ def parse(path: str, text: str) -> NotebookDocument:
         roots = build(document.code.source, tree, lambda at: cells.cell_at(at) or 0, tainted)
         for number in sorted(roots):
             document.add(number, roots[number])
+        _read_commands(document)
     except SyntaxProblem as exc:
         document.problem = Problem(str(exc), exc.span)
     except RecursionError:
@@ -203,6 +243,21 @@ def parse(path: str, text: str) -> NotebookDocument:
     if document.problem is not None:
         document.parts = []
     return document
+
+
+def _read_commands(document: NotebookDocument) -> None:
+    """Read the shell commands of the cells; one that can't be read is left out."""
+    if not document.map.shell:
+        return
+    from lora_lint.documents import shell
+    from lora_lint.documents.command_edits import ShellDocument
+
+    document.shell = ShellDocument(document.path, document.map.shown)
+    for start, end, filled in document.map.shell:
+        with contextlib.suppress(ValueError):
+            shell.read(document.shell, start, end, filled=filled)
+    for command in document.shell.commands:
+        document.add_command(command)
 
 
 def _cells(path: str, text: str) -> list[Node]:

@@ -105,13 +105,14 @@ def launcher(part: Part, name: str) -> Node | None:
     return next((node for node in part.launchers if node.note == name), None)
 
 
-def read(document: ShellDocument, start: int, end: int) -> None:
+def read(document: ShellDocument, start: int, end: int, *, filled: bool = False) -> None:
     """Read a stretch of the text as a script of its own.
 
-    Raises ``ValueError`` where it is too long.
+    With ``filled`` IPython puts values into it before it is run. Raises ``ValueError`` where it is
+    too long.
     """
     text = document.text
-    script = Script(text, start, end)
+    script = Script(text, start, end, filled=filled)
     variables = Variables(script, zsh=_ZSH.match(text) is not None)
     found: list[tuple[Syntax, tuple[Syntax, ...]]] = []
     for node, above in script.walk():
@@ -123,6 +124,8 @@ def read(document: ShellDocument, start: int, end: int) -> None:
             if not text.startswith("#!", span.start) or span.start > 1:
                 inside = text[span.start + 1 : span.end]
                 document.found_comments.append(Comment(inside, span))
+    if filled:
+        document.filled.append(Span(start, end))
     for node, above in found:
         command = _command(script, variables, node, above)
         if command is not None:

@@ -348,6 +348,8 @@ class Variables:
         Only an array can have several: those that append to it.
         """
         setters = self.setters.get(name, [])
+        if self.script.ipython:
+            return [], "IPython or the shell fills it in"
         if self.script.cut:
             return [], "the script is nested too deeply"
         if name in _SPECIAL:
