@@ -87,7 +87,7 @@ def deepspeed_and_fsdp(subject: RecipeSubject) -> Iterator[Finding]:
     yield Finding(
         "deepspeed and fsdp are both set",
         field="deepspeed",
-        severity=None if subject.dialect.certain else "warning",
+        severity=None if subject.run_is_certain else "warning",
         notes=(Note("", "fsdp"),),
         help='transformers stops with "Using --fsdp xxx together with --deepspeed is not possible"',
     )
@@ -108,6 +108,8 @@ def deepspeed_value_mismatch(subject: RecipeSubject) -> Iterator[Finding]:
         wanted = settings.value(*pair.key)
         if wanted is None or wanted == "auto" or not _is_plain(wanted):
             continue
+        if settings.inline and isinstance(wanted, str):
+            continue  # 1e-4 is a number or a text, by the framework's loader
         values = [_argument(subject, pair, name) for name in pair.fields]
         ours: object = values[0] if len(values) == 1 else values
         if None in values or wanted == ours:
@@ -171,7 +173,7 @@ def _mismatch(
 
 
 def _severity(subject: RecipeSubject, settings: Section) -> Severity | None:
-    return None if settings.sure and subject.dialect.certain else "warning"
+    return None if settings.sure and subject.run_is_certain else "warning"
 
 
 def _spelled(subject: RecipeSubject, field: str) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from lora_lint.checks.subject import RecipeSubject
 
+# Layers with fewer inputs or outputs are gates and heads; their adapters are small at any rank.
+SMALL: Final = 32
 # The usual learning rate of full fine-tuning; LoRA's best is about ten times that of the same run.
 FULL_RATE: Final = 2e-5
 # Initialisations and the step that PEFT leaves to the program (peft 0.21.2 tuners/lora/layer.py).
@@ -34,7 +36,8 @@ def rank_exceeds_layer_size(subject: RecipeSubject) -> Iterator[Finding]:
         if node.kind in ("Linear", "Conv1D") and len(node.parameters.get("weight", ())) == 2
     }
     adapted = subject.injection.adapted.items()
-    over = [(name, a.r, sizes[name]) for name, a in adapted if a.r >= sizes.get(name, a.r + 1)]
+    known = [(name, a.r, sizes[name]) for name, a in adapted if sizes.get(name, 0) >= SMALL]
+    over = [entry for entry in known if entry[1] >= entry[2]]
     if not over:
         return
     name, rank, size = min(over, key=lambda entry: entry[2])

@@ -68,7 +68,7 @@ def both_bit_widths(subject: RecipeSubject) -> Iterator[Finding]:
     yield Finding(
         "load_in_4bit and load_in_8bit are both true",
         field="load_in_8bit",
-        severity="warning" if axolotl or not subject.dialect.certain else None,
+        severity="warning" if axolotl or not subject.run_is_certain else None,
         notes=(Note("", "load_in_4bit"),),
         help="Axolotl loads 8-bit weights for adapter: lora, and drops the other"
         if axolotl
@@ -88,7 +88,7 @@ def quantized_full_finetune(subject: RecipeSubject) -> Iterator[Finding]:
             yield Finding(
                 f"{name} without an adapter: quantized weights can't be fully fine-tuned",
                 field=name,
-                severity=None if subject.dialect.certain else "warning",
+                severity=None if subject.run_is_certain else "warning",
                 help=f"{subject.dialect.title} stops with a ValueError",
             )
             return
@@ -167,7 +167,7 @@ def fsdp_quant_storage(subject: RecipeSubject) -> Iterator[Finding]:
     yield Finding(
         "4-bit weights are stored as uint8, which FSDP can't shard",
         field="fsdp",
-        severity=None if subject.dialect.certain else "warning",
+        severity=None if subject.run_is_certain else "warning",
         help='torch stops with "Cannot flatten integer dtype tensors"; bnb_4bit_quant_storage must '
         "be the model's dtype",
         wishes=(
@@ -206,7 +206,7 @@ def initialisation_of_quantized(subject: RecipeSubject) -> Iterator[Finding]:
         f"init_lora_weights: {init} needs weights in floating point; the base model is loaded in "
         f"{'8' if bits == 'int8' else '4'} bits",
         field="init_lora_weights",
-        severity=None if subject.dialect.certain else "warning",
+        severity=None if subject.run_is_certain else "warning",
         help="PEFT stops with an exception, or decomposes the packed bytes",
         wishes=(Wish("init_lora_weights: true", (Set("init_lora_weights", True),)),)
         if "init_lora_weights" in subject.dialect.slots
