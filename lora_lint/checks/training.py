@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Note, Set, Wish
-from lora_lint.facts import transformers_facts
+from lora_lint.facts import transformers_facts, version_key
 from lora_lint.injection.matching import EntrySet
 from lora_lint.models.renamed import always_built_in
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from lora_lint.checks.subject import RecipeSubject
     from lora_lint.recipe import Recipe
 
+# Calls after which the inputs of the first layer require gradients, or that may see to it.
+_ENABLES = (
+    "enable_input_require_grads",
+    "gradient_checkpointing_enable",
+    "prepare_model_for_kbit_training",
+    "prepare_model_for_int8_training",
+    "requires_grad",
+)
 # Heads that a classification model starts with untrained, by the end of the class's name.
 _HEADS = {
     "ForSequenceClassification": ("SEQ_CLS", ("score", "classifier")),
@@ -37,6 +45,47 @@ def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
             help='transformers stops with "At most one of fp16 and bf16 can be True, but not both"',
             wishes=(Wish("fp16: false (bf16 on Ampere GPUs and newer)", (Set("fp16", False),)),),
         )
+
+
+@check("TR605")
+def reentrant_checkpointing_no_grad(subject: RecipeSubject) -> Iterator[Finding]:
+    """Reentrant checkpointing cuts the adapters off: nothing before them has a gradient."""
+    settings = subject.value("gradient_checkpointing_kwargs")
+    if subject.value("gradient_checkpointing") is not True or _makes_inputs_require_grad(subject):
+        return
+    if subject.states("gradient_checkpointing_kwargs") or settings is not None:
+        if not isinstance(settings, dict) or settings.get("use_reentrant") is not True:
+            return
+    elif subject.recipe["gradient_checkpointing_kwargs"].origin == "unknown":
+        return
+    yield Finding(
+        "reentrant gradient checkpointing with frozen embeddings: no gradient reaches the adapters",
+        field="gradient_checkpointing",
+        help='backward stops with "element 0 of tensors does not require grad"; '
+        "gradient_checkpointing_kwargs={'use_reentrant': False}, or "
+        "model.enable_input_require_grads(), mends it",
+    )
+
+
+def _makes_inputs_require_grad(subject: RecipeSubject) -> bool:
+    """Whether something sees to it that gradients reach the adapters, or may do so.
+
+    From transformers 5.0 on the model itself does; TRL's trainers do, and what prepares a quantized
+    model. Without a plain ``Trainer`` in the file it is not known what trains.
+    """
+    from lora_lint.documents import calls
+
+    if subject.dialect.name != "peft_python" or version_key(subject.transformers) >= (5, 0, 0):
+        return True
+    names = {site.name for site in calls.sites(subject.document) if site.name.endswith("Trainer")}
+    if not names or not names <= {"Trainer", "Seq2SeqTrainer"}:
+        return True
+    if any(word in subject.document.text for word in _ENABLES):
+        return True
+    trained = (subject.value("modules_to_save"), subject.value("target_modules"))
+    return subject.value("quantization") not in (None, "none") or any(
+        "emb" in str(value) or "wte" in str(value) for value in trained
+    )
 
 
 @check("TR611")
