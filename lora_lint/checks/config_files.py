@@ -51,6 +51,13 @@ _BOOLEANS: Final = (
 _MAPPINGS: Final = ("rank_pattern", "alpha_pattern")
 _LISTS: Final = ("target_parameters",)
 _BIAS: Final = ("none", "all", "lora_only")
+_WHOLE: Final = (
+    "r",
+    "lora_alpha",
+    "max_length",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+)
 _TEXTS: Final = ("task_type", "bias", *_INTEGERS, *_NUMBERS, *_BOOLEANS, "modules_to_save")
 
 
@@ -158,6 +165,51 @@ def null_spelled_none(subject: RecipeSubject) -> Iterator[Finding]:
             field=name,
             label=f"write {shown}",
             wishes=(Wish(f"{name}: {shown}", (Set(name, meant),), "safe"),),
+        )
+
+
+@check("CF005")
+def yaml_bool_in_string_field(subject: RecipeSubject) -> Iterator[Finding]:
+    """A word that YAML reads as true, false or null, where PEFT wants a text."""
+    value = subject.value("bias")
+    if not subject.recipe.written("bias") or isinstance(value, str) or value is UNKNOWN:
+        return
+    if isinstance(value, bool) or (value is None and subject.document.format == "yaml"):
+        shown = str(value).lower() if value is not None else "empty"
+        off = not value
+        yield Finding(
+            f"bias is {shown}, not a text" + ("; `none` is what trains no bias" if off else ""),
+            field="bias",
+            label="YAML reads no, off and false as a boolean"
+            if subject.document.format == "yaml" and value is False
+            else "PEFT wants none, all or lora_only",
+            help="PEFT stops with an AttributeError",
+            wishes=(Wish("bias: none", (Set("bias", "none"),), "safe"),) if off else (),
+        )
+
+
+@check("CF006")
+def octal_or_padded_integer(subject: RecipeSubject) -> Iterator[Finding]:
+    """A whole number in a form that YAML 1.1 reads as another, or as a text."""
+    if subject.document.format != "yaml":
+        return
+    for name in _WHOLE:
+        path = subject.recipe[name].path
+        node = subject.document.node(subject.recipe.part, path) if path else None
+        if node is None or node.style != "plain" or subject.value(name) != node.value:
+            continue
+        text = subject.document.text[node.span.start : node.span.end]
+        if not re.fullmatch(r"0[0-9]+|[0-9]+(:[0-9]+)+", text):
+            continue
+        meant = int(text) if ":" not in text else None
+        read = "the string " + repr(text) if isinstance(node.value, str) else node.value
+        if node.value == meant:
+            continue
+        yield Finding(
+            f"{name}: `{text}` is {read} in YAML 1.1" + (f", not {meant}" if meant else ""),
+            field=name,
+            label="a leading 0 means base 8" if meant is not None else "base 60",
+            wishes=(Wish(f"{name}: {meant}", (Set(name, meant),), "safe"),) if meant else (),
         )
 
 

@@ -56,6 +56,17 @@ def test_cf003_a_number_without_a_dot_is_a_string_that_peft_refuses() -> None:
         adapted(r=8, lora_dropout=dropout)
 
 
+def test_cf005_bias_must_be_a_text() -> None:
+    for bias in (False, True, None):
+        with pytest.raises(AttributeError, match="has no attribute 'endswith'"):
+            adapted(r=8, bias=bias)
+
+
+def test_cf006_numbers_in_base_8_and_60() -> None:
+    read = yaml.safe_load("{a: 010, b: 08, c: 12:30, d: 07}")
+    assert read == {"a": 8, "b": "08", "c": 750, "d": 7}
+
+
 def test_cf004_none_as_text_is_no_bias() -> None:
     with pytest.raises(NotImplementedError, match="Requested bias: None"):
         adapted(r=8, bias="None")
