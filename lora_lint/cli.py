@@ -94,6 +94,7 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option("--stdin-filename", metavar="NAME", help="The name of the file that - stands for.")
+@click.option("--since", metavar="REV", help="Compare with a git revision (SC211).")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -147,9 +148,12 @@ def _run(paths: tuple[str, ...], options: Options, *rest: Any) -> Any:
     """The run; one that ends too early says so."""
     from lora_lint import run
     from lora_lint.parallel import WorkerDied
+    from lora_lint.settings import SettingsError
 
     try:
         return run.lint(paths, options, *rest)
+    except SettingsError as exc:
+        raise click.UsageError(str(exc)) from None
     except KeyboardInterrupt:
         click.echo(f"interrupted{'; nothing was fixed' if options.fix else ''}", err=True)
         sys.exit(EXIT_INTERRUPTED)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lora_lint.dialects import Dialect
     from lora_lint.documents.document import Document
     from lora_lint.recipe import Recipe
+    from lora_lint.revisions import Revision
     from lora_lint.rulebook import Rule
     from lora_lint.settings import Settings
 
@@ -102,6 +103,7 @@ class Linter:
             model=settings.model,
             aliases=settings.models,
             rules=settings.rules,
+            since=_revision(settings.since),
         )
 
     def lint(self, path: str, text: str) -> FileResult:
@@ -300,6 +302,14 @@ class Linter:
             if any(_accepts(this) and not _accepts(that) for this, that in both):
                 return False
         return True
+
+
+def _revision(name: str | None) -> Revision | None:
+    if name is None:
+        return None
+    from lora_lint.revisions import Revision
+
+    return Revision(name)
 
 
 class _Located(NamedTuple):

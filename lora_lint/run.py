@@ -66,7 +66,11 @@ def lint(
 ) -> Outcome:
     """Lint paths, and fix them if asked to. Nothing is written before all files are linted, so that
     an interrupted run has changed nothing and no file is judged beside others that were changed.
+
+    Raises ``SettingsError`` if there is no such revision as --since names.
     """
+    if settings.since is not None:
+        _check_revision(settings.since, [stdin_filename or "-"] if "-" in paths else paths)
     if tuple(paths) == ("-",):
         return _lint_stdin(options, settings, view, stdin_filename or "<stdin>")
     from lora_lint import parallel, progress
@@ -95,6 +99,20 @@ def lint(
         else:
             unwritten.append(Unread(fixed.digest.path, f"the fixes can't be written: {reason}"))
     return Outcome(view, tuple(digests), (*unread, *unwritten), applied, "".join(diffs))
+
+
+def _check_revision(name: str, paths: Sequence[str]) -> None:
+    from lora_lint.revisions import NotComparable, Revision
+    from lora_lint.settings import SettingsError
+
+    revision = Revision(name)
+    given = [Path(path).resolve() for path in paths]
+    folders = (path if path.is_dir() else path.parent for path in given)
+    try:
+        for folder in dict.fromkeys(folder for folder in folders if folder.is_dir()):
+            revision.commit(folder)
+    except NotComparable as exc:
+        raise SettingsError(f"--since {name}: {exc}") from None
 
 
 # One file, in whichever process ------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Options(NamedTuple):
     lock file or virtual environment for the versions. ``hook``: the files come
     from a pre-commit hook, which passes every file of a type, so that one without LoRA is skipped
     in silence. ``jobs`` is the number of processes of the command line; None chooses it.
+    ``since`` is the git revision to compare with.
     """
 
     model: str | None = None
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     isolated: bool = False
     hook: bool = False
     jobs: int | None = None
+    since: str | None = None
 
 
 class Settings(NamedTuple):
@@ -67,6 +69,7 @@ class Settings(NamedTuple):
     require: tuple[str, ...] = ()
     source: str | None = None
     isolated: bool = False
+    since: str | None = None
 
 
 # What --require can ask for.
@@ -108,6 +111,7 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
         require=options.require or tuple(table.get("require", ())),
         source=where or None,
         isolated=options.isolated,
+        since=options.since,
     )
 
 

@@ -258,3 +258,48 @@ def high_rank_low_scale(subject: RecipeSubject) -> Iterator[Finding]:
             label=f"{scale.formula}",
             help="QLoRA's own r=64, lora_alpha=16 is such a recipe; use_rslora divides by sqrt(r)",
         )
+
+
+@check("SC211")
+def rank_changed_alpha_kept(subject: RecipeSubject) -> Iterator[Finding]:
+    """r is another one than at an earlier revision, lora_alpha is not, so the scale has changed."""
+    before = subject.earlier
+    if before is None or not subject.recipe.trains:
+        return
+    revision = subject.context.since.name if subject.context.since else ""
+    old = {scale.key: scale for scale in scales(before)}
+    for scale in scales(subject):
+        was = old.get(scale.key)
+        if was is None or was.r == scale.r or was.alpha != scale.alpha or scale.alpha == 0:
+            continue
+        if was.rslora != scale.rslora or not _same_spelling(subject, before, scale.field):
+            continue
+        where = f" under {scale.key!r}" if scale.key else ""
+        written = subject.recipe.written("lora_alpha")
+        kept = f"{scale.alpha:g}" if written else f"{scale.alpha:g}, the default"
+        yield Finding(
+            f"r changed {was.r} -> {scale.r}{where} but lora_alpha stayed {kept}: "
+            f"scale {was.value:.4g} -> {scale.value:.4g}",
+            field=scale.field if written or scale.key else "r",
+            key=scale.key,
+            severity="info" if _may_be_dora(subject) or _is_eva(subject) else None,
+            label=f"the scale is {scale.formula}",
+            help=f"at {revision} it was {was.formula} = {was.value:.4g}; a learning_rate that "
+            "suited that scale may not suit this one",
+            wishes=_wish(scale, was.value, f"the scale {was.value:.4g} of {revision}"),
+        )
+
+
+def _same_spelling(subject: RecipeSubject, before: RecipeSubject, field: str) -> bool:
+    """Whether a field is written as it was, or absent as it was.
+
+    Not so where it follows from another key that was changed for the sake of the scale.
+    """
+    now, then = subject.recipe[field], before.recipe[field]
+    if now.path is None or then.path is None:
+        return now.path is then.path
+    one = subject.document.node(subject.recipe.part, now.path)
+    other = before.document.node(before.recipe.part, then.path)
+    if one is None or other is None:
+        return False
+    return field.endswith("_pattern") or bool(one.plain() == other.plain())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lora_lint.models import ModuleTree
     from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
+    from lora_lint.revisions import Revision
 
 
 class Context(NamedTuple):
@@ -35,7 +36,7 @@ class Context(NamedTuple):
 
     ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
     ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
-    where the caller has it.
+    where the caller has it. ``since`` is the git revision to compare with.
     """
 
     environment: Environment = Environment()
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     aliases: Mapping[str, str] = NOTHING
     rules: Mapping[str, Mapping[str, Any]] = NOTHING
     resolution: Resolution | None = None
+    since: Revision | None = None
 
 
 # The fields that a memory estimate takes.
@@ -138,6 +140,26 @@ class RecipeSubject:
             for reason, names in reasons.items()
         )
         return f"not static: {'; '.join(parts)}"
+
+    # Before ------------------------------------------------------------------------------------
+
+    @property
+    def earlier(self) -> RecipeSubject | None:
+        """The recipe at the revision of --since; None where it is not there, or there is none."""
+        return self._before[0]
+
+    @cached_property
+    def _before(self) -> tuple[RecipeSubject | None, str]:
+        """The recipe at the revision of --since, or why it can't be had."""
+        if self.context.since is None:
+            return None, ""
+        from lora_lint.revisions import NotComparable
+
+        try:
+            earlier = self.context.since.earlier(self.document, self.recipe)
+        except NotComparable as exc:
+            return None, str(exc)
+        return (RecipeSubject(*earlier, self.context), "") if earlier is not None else (None, "")
 
     # Versions ----------------------------------------------------------------------------------
 
@@ -335,7 +357,7 @@ class RecipeSubject:
 
         ``config``: LoRA is on. ``lora-off``: it is not. ``peft``: PEFT applies it. ``model``:
         module names. ``injection``: what PEFT does with them. ``versions``: the user's PEFT.
-        ``gpu``: the user's GPU.
+        ``gpu``: the user's GPU. ``earlier``: the recipe at an earlier revision.
         """
         if needs in ("peft", "versions") and self.dialect.applied_by != "PEFT":
             how = f"{self.dialect.applied_by} applies LoRA itself, without PEFT"
@@ -350,6 +372,8 @@ class RecipeSubject:
             return "the PEFT version is not known; pass --peft-version"
         if needs == "gpu" and self.context.environment.gpu is None:
             return "the GPU is not known; pass --gpu"
+        if needs == "earlier" and self.earlier is None:
+            return self._before[1]
         return None
 
 

@@ -25,6 +25,7 @@ class Example(NamedTuple):
     """A code block: its file name, options of the command line, and the clause it stands under.
 
     ``beside`` are files that lie beside it: blocks of the same clause with ``file`` for a title.
+    ``before`` are files as they stood at the git revision HEAD: blocks with ``before``.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Example(NamedTuple):
     options: tuple[str, ...]
     text: str
     beside: tuple[tuple[str, str], ...] = ()
+    before: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code} {self.kind} {self.clause}".strip()
@@ -67,11 +69,14 @@ def examples(path: Path) -> list[Example]:
                 for _, told, content in _BLOCK.findall(text)
             ]
             beside = tuple((given["file"], text) for given, text in blocks if "file" in given)
+            before = tuple((given["before"], text) for given, text in blocks if "before" in given)
             for given, content in blocks:
                 if "title" not in given:
                     continue
                 options = tuple(shlex.split(given.get("options", "")))
-                found.append(Example(code, kind, clause, given["title"], options, content, beside))
+                found.append(
+                    Example(code, kind, clause, given["title"], options, content, beside, before)
+                )
     return found
 
 

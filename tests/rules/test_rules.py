@@ -14,6 +14,7 @@ from lora_lint.checks import CHECKS
 from lora_lint.cli import main
 from lora_lint.engine import Linter
 from lora_lint.rulebook import rules
+from tests.gate.repository import commit
 from tests.rules.examples import RULES, SECTIONS, Example, examples, front_matter, sections
 from tools.rules_index import INDEX, compile_index
 
@@ -37,7 +38,7 @@ def test_form(path: Path) -> None:
     assert tuple(sections(path)) == SECTIONS
     assert meta["severity"] in ("error", "warning", "info")
     assert meta["fix"] in ("safe", "unsafe", "none")
-    known = {"config", "lora-off", "peft", "model", "injection", "versions", "gpu"}
+    known = {"config", "lora-off", "peft", "model", "injection", "versions", "gpu", "earlier"}
     assert set(meta["needs"]) <= known
     assert set(meta.get("supersedes", ())) <= set(rules())
     kinds = [example.kind for example in examples(path)]
@@ -53,6 +54,8 @@ def run(example: Example, folder: Path) -> list[dict[str, Any]]:
     """Lint an example as a user would, in a folder of its own."""
     path = folder / example.title
     path.parent.mkdir(parents=True, exist_ok=True)
+    if example.before:
+        commit(folder, dict(example.before))
     path.write_text(example.text, encoding="utf-8")
     for name, text in example.beside:
         other = folder / name
