@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lora_lint.checks import names
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import DropItem, Finding, Set, SetItem, Wish
+from lora_lint.diagnostics import DropItem, Finding, Note, Set, SetItem, Wish
 from lora_lint.facts import version_key
 from lora_lint.injection.matching import EntrySet
 from lora_lint.injection.messages import TIED_NOT_ENSURED
@@ -102,11 +102,14 @@ def saved_module_is_also_target(subject: RecipeSubject) -> Iterator[Finding]:
 @check("EM804")
 def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
     """Tied embeddings get separate copies or adapters, which drift apart."""
-    if not any(warning.message == TIED_NOT_ENSURED for warning in subject.injection.warnings):
+    tied, notes = _own_config(subject)
+    if tied is None:
+        tied = any(warning.message == TIED_NOT_ENSURED for warning in subject.injection.warnings)
+    if not tied:
         return
     if version_key(subject.peft) < version_key(TYING_SINCE):
         return
-    if subject.tree is not None and subject.tree.facts.get("tie_attribute") is False:
+    if not notes and subject.tree is not None and subject.tree.facts.get("tie_attribute") is False:
         return  # peft 0.18 and 0.19 warn all the same
     in_saved = subject.value("modules_to_save")
     field = "modules_to_save" if in_saved else "target_modules"
@@ -115,6 +118,25 @@ def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
         "them apart",
         field=field,
         label="merging or exporting the adapter keeps one of the two and loses the other",
+        notes=notes,
         help="PEFT only warns; ensure_weight_tying (peft>=0.18) keeps them one",
         wishes=(Wish("ensure_weight_tying: true", (Set("ensure_weight_tying", True),)),),
     )
+
+
+def _own_config(subject: RecipeSubject) -> tuple[bool | None, tuple[Note, ...]]:
+    """Whether the base model's own config.json ties embeddings that the adapter changes apart, and
+    where it says so; None where it says nothing, or the module tree is the model's own.
+
+    A template has its class's default, which a config may set otherwise.
+    """
+    tree, config = subject.tree, subject.model_config
+    if tree is None or not tree.facts.get("template") or subject.context.model is not None:
+        return None, ()
+    said = config.value("tie_word_embeddings") if config is not None else None
+    if not isinstance(said, bool) or config is None:
+        return None, ()
+    ends = [tree.facts.get(f"{end}put_embeddings") for end in ("in", "out")]
+    changed = {*subject.injection.saved, *subject.injection.modules} & set(ends)
+    apart = said and bool(changed) and subject.kwargs.get("ensure_weight_tying") in (None, False)
+    return apart, (config.note("tied here", "tie_word_embeddings"),)

@@ -247,6 +247,13 @@ class RecipeSubject:
         return fsdp_settings(self.document, self.recipe)
 
     @cached_property
+    def model_config(self) -> Section | None:
+        """The base model's own config.json, None where it is not on this disk."""
+        from lora_lint.neighbours import model_config
+
+        return model_config(self.document.path, self.recipe)
+
+    @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """The base model's tokenizer, None where it is not on this disk."""
         from lora_lint.neighbours import tokenizer
