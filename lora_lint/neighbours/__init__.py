@@ -3,7 +3,7 @@
 They are read as documents, so that every value has its place, and never executed.
 """
 
-from lora_lint.neighbours.base_model import Tokenizer, tokenizer
+from lora_lint.neighbours.base_model import Tokenizer, model_config, tokenizer
 from lora_lint.neighbours.files import Missing, Section
 from lora_lint.neighbours.launch import deepspeed, fsdp_settings, zero_stage
 
@@ -13,6 +13,7 @@ __all__ = [
     "Tokenizer",
     "deepspeed",
     "fsdp_settings",
+    "model_config",
     "tokenizer",
     "zero_stage",
 ]
