@@ -2,8 +2,8 @@
 
 At the end of a line they hold for what begins there, and for everything inside the value of the key
 on that line; on a line of their own for the next line. ``ignore-file[...]`` holds for the whole
-file. A comment that silences nothing is reported (DX001), and so is a code that no rule has
-(DX002).
+file. Before or behind a shell command, whose lines no comment can part, they hold for all of it. A
+comment that silences nothing is reported (DX001), and so is a code that no rule has (DX002).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lora_lint.diagnostics import Diagnostic
     from lora_lint.documents.document import Comment, Document
+    from lora_lint.documents.tree import Node
 
 _COMMENT: Final = re.compile(r"\s*lora-lint:\s*ignore(?P<file>-file)?\s*\[(?P<codes>[^\]]*)\]")
 _MENTION: Final = "lora-lint:"
@@ -87,14 +88,17 @@ def _lines(document: Document, diagnostic: Diagnostic) -> set[int]:
     it.
     """
     lines = {document.row(diagnostic.span.start)}
-    part = next(
-        (
-            i
-            for i, p in enumerate(document.parts)
-            if p.index in (diagnostic.document, diagnostic.cell) and p.index is not None
-        ),
-        0,
-    )
+    numbered: list[tuple[int, Node | None]] = [
+        (i, p.node)
+        for i, p in enumerate(document.parts)
+        if p.index in (diagnostic.document, diagnostic.cell) and p.index is not None
+    ]
+    at = diagnostic.span.start
+    around = [(i, n) for i, n in numbered if n is not None and n.span.start <= at < n.span.end]
+    part, root = (around or numbered[:1] or [(0, None)])[-1]
+    if root is not None and root.style == "command":
+        # No comment can stand between the lines of a command: it holds for all of them.
+        lines |= {document.row(root.span.start), document.row(root.span.end)}
     for depth in range(1, len(diagnostic.key_path) + 1):
         entry = document.entry(part, diagnostic.key_path[:depth])
         if entry is not None:

@@ -149,6 +149,16 @@ class Script:
         """The place of a node of the tree."""
         return Span(self.place(node.start_byte), self.place(node.end_byte))
 
+    def _own_span(self, node: Syntax) -> Span:
+        """The place of a part of a word, without the blanks that the grammar adds to one between
+        quotes (`"$A $B"`).
+        """
+        span = self.span(node)
+        if not node.type.endswith(("expansion", "substitution")):
+            return span
+        text = self.text[span.start : span.end]
+        return Span(span.end - len(text.lstrip()), span.end)
+
     def walk(self) -> Iterator[tuple[Syntax, tuple[Syntax, ...]]]:
         """The nodes of the tree in the order of the text, each with the nodes around it.
 
@@ -188,7 +198,7 @@ class Script:
         if self._depth > MAX_NESTED:
             yield Piece(self.span(node), quote, why="it is nested too deeply")
         else:
-            yield from self._pieces(node, self.span(node), quote)
+            yield from self._pieces(node, self._own_span(node), quote)
         self._depth -= 1
 
     def _pieces(self, node: Syntax, span: Span, quote: Quote) -> Iterator[Piece]:
@@ -243,7 +253,7 @@ class Script:
         """The pieces of nodes that make one word; what no node covers stands for itself."""
         at = span.start
         for node in nodes:
-            inner = self.span(node)
+            inner = self._own_span(node)
             yield from self.literals(Span(at, inner.start), quote)
             yield from self.pieces(node, quote)
             at = inner.end

@@ -108,6 +108,7 @@ _LAUNCHERS: Final[dict[str, tuple[Launcher, ...]]] = {
     "time": (Launcher("time", values=_set("f format o output")),),
     "exec": (Launcher("exec", values=_set("a")),),
     "command": (Launcher("command", values=_NONE),),
+    "eval": (Launcher("eval", values=_NONE),),
     "builtin": (Launcher("builtin", values=_NONE),),
     "nice": (Launcher("nice", values=_set("n adjustment")),),
     "ionice": (Launcher("ionice", values=_set("c class n classdata p pid")),),
@@ -287,7 +288,7 @@ def _script(
         return None
     text = words[at].text
     if text is None:
-        return Program("", tuple(words[at + 1 :]), tuple(around))
+        return Program(_tail(words[at]), tuple(words[at + 1 :]), tuple(around))
     if module and (inner := _MODULES.get(text)) is not None:
         behind, deeper = _options(words, at + 1, inner, around)
         return _script(words, behind, around, module=deeper)
@@ -339,12 +340,21 @@ def _program(words: Sequence[Word], at: int, text: str, around: list[Around]) ->
     return Program(name, tuple(words[at:]), tuple(around))
 
 
+def _tail(word: Word) -> str:
+    """The known end of a script's path: `train.py` of `$ROOT/train.py`; empty where it has none."""
+    last = next((p.text for p in reversed(word.pieces) if p.text != ""), None)
+    return last.partition("/")[2] if last is not None and last.endswith(".py") else ""
+
+
 def _behind_unknown(words: Sequence[Word], at: int, around: list[Around]) -> Program | None:
     """A command whose first word isn't known, such as `$PYTHON` or `$LAUNCHER`: the script that it
     names, or the module.
     """
+    own = _tail(words[at])
+    if own:
+        return Program(own, tuple(words[at + 1 :]), tuple(around))
     for number in range(at + 1, len(words)):
-        text = words[number].text or ""
+        text = words[number].text or _tail(words[number])
         if text in ("-m", "--module") and number + 1 < len(words):
             return _script(words, number + 1, around, module=True)
         if text.endswith(".py"):

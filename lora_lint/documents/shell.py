@@ -42,8 +42,9 @@ options or behind ``--``, and ``key=value`` behind an option's first value is an
 negative number is a value. A repeated option has an entry each time, and ``get`` gives the last.
 
 Where an entry's key is None (``holds_more(node)``), the command receives further words that can't
-be known: any option may be among them, so that an absent option is not certain to be absent nor a
-written one to be the last.
+be known, an unquoted ``$CONFIG`` before the options included: any option may be among them, so that
+an absent option is not certain to be absent nor a written one to be the last. Directly behind an
+option an unquoted ``$R`` that isn't known is taken for its value, as it is meant.
 
 A node of kind ``"unknown"`` says why in ``note``: ``$(...)``, backticks, ``$1``, a glob, a variable
 that the script does not set exactly once, without condition and before its use; in a notebook also
@@ -66,7 +67,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from lora_lint.diagnostics import Span
-from lora_lint.documents.bash import Script
+from lora_lint.documents.bash import Raw, Script
 from lora_lint.documents.command_edits import ShellDocument
 from lora_lint.documents.commands import command_node, is_training
 from lora_lint.documents.document import BOM, Comment, Part, Problem
@@ -82,6 +83,8 @@ if TYPE_CHECKING:
     from lora_lint.documents.tree import Entry, Node
 
 _PREFIX: Final = re.compile(r"(?:--?|\+{1,2})\Z")
+# What `eval` does not take as it is.
+_SIGNS: Final = re.compile(r"""[\\'"`$;&|<>(){}*?\[\]#~\s]""")
 _ZSH: Final = re.compile(r"\ufeff?#!.*\bzsh\b")
 
 
@@ -142,7 +145,12 @@ def _command(
     raw = script.words(_words(node, above))
     if not raw:
         return None
+    evaluated = script.text[slice(*raw[0].span)] == "eval"
+    if evaluated:
+        raw = [raw[0], *map(_unquoted, raw[1:])]
     words = variables.words(raw, Context("command", span), span.start, above)
+    if evaluated and any(_SIGNS.search(word.known) for word in words):
+        return None
     program = unwrap(words)
     if program is None:
         return None
@@ -151,6 +159,14 @@ def _command(
     head = max(inside, default=span.end)
     found = command_node(script.text, program.note, program.arguments, span, program.around, head)
     return found if is_training(program.note, found.node) else None
+
+
+def _unquoted(word: Raw) -> Raw:
+    """`eval "$CMD"` splits its words once more."""
+    solid = [piece for piece in word.pieces if piece.quote != "none"]
+    if len(solid) == 1 and solid[0].name is not None:
+        return Raw(word.span, (solid[0]._replace(quote="plain"),))
+    return word
 
 
 def _words(node: Syntax, above: tuple[Syntax, ...]) -> Iterator[Syntax]:

@@ -34,6 +34,7 @@ _SETTERS: Final = frozenset(
 _HARMLESS: Final = re.compile(
     r"activate|bashrc|profile|conda|mamba|modules?\b|setvars|set_env|ssh-agent|venv", re.IGNORECASE
 )
+_EVALUATED: Final = re.compile(r"""eval\s+["']?\$\{?(\w+)\}?["']?""")
 _BODIES: Final = frozenset(
     {"program", "compound_statement", "do_group", "subshell", "case_item", "command_substitution",
      "if_statement", "elif_clause", "else_clause"}
@@ -112,7 +113,7 @@ class Variables:
     setters: dict[str, list[_Setter]] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
     prefixed: set[str] = field(default_factory=set)
-    barriers: list[int] = field(default_factory=list)
+    barriers: list[tuple[int, str]] = field(default_factory=list)
 
     # Collecting ----------------------------------------------------------------------------------
 
@@ -158,9 +159,11 @@ class Variables:
         name = match[1] if match else ""
         foreign = name in ("source", ".") or (name == "eval" and "$" in text)
         if foreign and not _HARMLESS.search(text):
-            self.barriers.append(self.script.span(node).start)
+            evaluated = _EVALUATED.fullmatch(text)
+            start = self.script.span(node).start
+            self.barriers.append((start, evaluated[1] if evaluated else ""))
         if name in _SETTERS and node.type != "declaration_command":
-            for word in re.findall(r"[A-Za-z_]\w*", text):
+            for word in re.findall(r"(?<![\w${])[A-Za-z_]\w*", text):
                 self._other(word, node, above)
 
     def _assignment(self, node: Syntax, above: tuple[Syntax, ...]) -> None:
@@ -363,7 +366,10 @@ class Variables:
             if any(setter.above[-1].type == "for_statement" for setter in setters):
                 return [], f"`{name}` takes several values in a loop"
             return [], f"`{name}` is set under a condition"
-        if any(first.start < barrier < use.at for barrier in self.barriers):
+        if any(
+            first.start < start < use.at and not self._leaves(evaluated, name)
+            for start, evaluated in self.barriers
+        ):
             return [], f"another script may set `{name}`"
         if name in self.prefixed and any(a.type == "function_definition" for a in use.above):
             return [], f"`{name}` may be set where the function is called"
@@ -374,6 +380,14 @@ class Variables:
                 return certain, reason if len(certain) < len(setters) else None
             return [], f"`{name}` is set more than once"
         return [first], None
+
+    def _leaves(self, evaluated: str, name: str) -> bool:
+        """Whether `eval "$CMD"` leaves a variable alone: it runs a command that is written."""
+        setters = self.setters.get(evaluated, [])
+        if len(setters) != 1 or setters[0].value is None:
+            return False
+        text = self.script.text[slice(*setters[0].value.span)]
+        return re.search(rf"\b{name}\b\+?=|\b(?:read|eval|source|\.)\b|`|\$\(", text) is None
 
 
 class _Use(NamedTuple):

@@ -243,6 +243,9 @@ def test_a_text_that_is_too_long_is_said_to_be() -> None:
         ("R=8; source other.sh", "$R", UNKNOWN),
         ("R=8; source venv/bin/activate", "$R", "8"),
         ("R=8; eval $X", "$R", UNKNOWN),
+        ("R=8; X='R=9'; eval $X", "$R", UNKNOWN),
+        ("R=8; X='ls y'; eval $X", "$R", "8"),
+        ('A=1; R=8; B="$A $R"', "${B#1 }", UNKNOWN),
         ("R=8; ((R++))", "$R", UNKNOWN),
         ("(R=8)", "$R", UNKNOWN),
         ("R=8 | true", "$R", UNKNOWN),
@@ -300,6 +303,23 @@ def test_arrays_and_strings_of_options_are_expanded() -> None:
     assert [text[slice(*entry.node.span)] for entry in node.entries[:5]] == [
         "8", "'a b'", "use_peft", "1e-4", "1",
     ]  # fmt: skip
+
+
+def test_a_command_kept_in_a_variable() -> None:
+    text = (
+        'RUN="torchrun --nnodes 1"\nCMD="$RUN t.py --lora_r 8"\n{}\ntrl sft --x ${{RUN%x}} $RUN\n'
+    )
+    for line in ("$CMD", "eval $CMD", 'eval "$CMD"'):
+        part = parse(text.format(line)).parts[0]
+        assert part.node.note == "t.py"
+        assert values(part.node) == [("lora_r", "8")]
+        assert shell.launcher(part, "torchrun") is not None
+    assert notes("CMD=\"trl sft --name 'a b'\"\neval $CMD\n") == []
+
+
+def test_a_script_whose_folder_is_not_known() -> None:
+    assert notes('python "$ROOT/x/train.py" --lora_r 8\n') == ["x/train.py"]
+    assert notes("$ROOT/train.py --lora_r 8\n") == ["train.py"]
 
 
 def test_an_array_that_grows_under_a_condition_may_hold_more() -> None:
