@@ -111,7 +111,7 @@ def lint(paths: tuple[str, ...], **given: Any) -> None:
     """Lint files and folders; - is standard input.
 
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or unreadable paths,
-    3 a fault in lora-lint.
+    3 a fault in lora-lint, 130 interrupted.
     """
     from lora_lint import run
     from lora_lint.reports.digest import View
@@ -144,18 +144,18 @@ def lint(paths: tuple[str, ...], **given: Any) -> None:
     sys.exit(run.exit_code(outcome, options, settings))
 
 
-def _run(paths: tuple[str, ...], options: Options, *rest: Any) -> Any:
+def _run(paths: tuple[str, ...], *given: Any) -> Any:
     """The run; one that ends too early says so."""
     from lora_lint import run
     from lora_lint.parallel import WorkerDied
     from lora_lint.settings import SettingsError
 
     try:
-        return run.lint(paths, options, *rest)
+        return run.lint(paths, *given)
     except SettingsError as exc:
         raise click.UsageError(str(exc)) from None
-    except KeyboardInterrupt:
-        click.echo(f"interrupted{'; nothing was fixed' if options.fix else ''}", err=True)
+    except run.Interrupted as exc:
+        click.echo(str(exc), err=True)
         sys.exit(EXIT_INTERRUPTED)
     except WorkerDied as exc:
         click.echo(f"lora-lint: {exc}. Out of memory? --jobs 1 lints file by file.", err=True)

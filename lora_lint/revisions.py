@@ -129,8 +129,11 @@ def _parsed(path: str, data: bytes) -> tuple[Document, list[Recipe]] | None:
 
 
 def _renamed(root: Path, commit: str) -> dict[str, str]:
-    """The old names of files that have another one since, as git recognizes them."""
-    options = ("--no-ext-diff", "--no-textconv", "--find-renames", "--diff-filter=R")
+    """The old names of files that have another one since, as git recognizes them.
+
+    The index is compared, not the files: for those git may run filters that the user has set up.
+    """
+    options = ("--cached", "--no-ext-diff", "--no-textconv", "--find-renames", "--diff-filter=R")
     told = _git(root, "diff", *options, "--name-status", "-z", commit, "--")
     fields = os.fsdecode(told or b"").split("\0")
     return dict(zip(fields[2::3], fields[1::3], strict=False))

@@ -38,6 +38,10 @@ class Outcome(NamedTuple):
         return [line for file in self.digests for line in file.missing]
 
 
+class Interrupted(Exception):  # noqa: N818 - the user's wish
+    """The user has stopped the run; the message says what was done until then."""
+
+
 def files(paths: Sequence[str]) -> list[str]:
     """The files that would be linted."""
     return list(engine.listed(paths))
@@ -67,7 +71,7 @@ def lint(
     """Lint paths, and fix them if asked to. Nothing is written before all files are linted, so that
     an interrupted run has changed nothing and no file is judged beside others that were changed.
 
-    Raises ``SettingsError`` if there is no such revision as --since names.
+    Raises ``Interrupted``, and ``SettingsError`` if there is no such revision as --since names.
     """
     if settings.since is not None:
         _check_revision(settings.since, [stdin_filename or "-"] if "-" in paths else paths)
@@ -83,21 +87,25 @@ def lint(
     unread, unwritten, diffs = [], [], []
     pending: list[tuple[int, _Fixed]] = []
     applied = 0
-    for result in progress.shown(results, len(listed)):
-        if isinstance(result, Unread):
-            unread.append(result)
-        elif result is not None:
-            if result.fixed is not None:
-                pending.append((len(digests), result.fixed))
-            digests.append(result.digest)
-            diffs.append(result.diff)
-    for index, fixed in pending:
-        reason = _write(fixed)
-        if reason is None:
-            digests[index] = fixed.digest
-            applied += fixed.applied
-        else:
-            unwritten.append(Unread(fixed.digest.path, f"the fixes can't be written: {reason}"))
+    try:
+        for result in progress.shown(results, len(listed)):
+            if isinstance(result, Unread):
+                unread.append(result)
+            elif result is not None:
+                if result.fixed is not None:
+                    pending.append((len(digests), result.fixed))
+                digests.append(result.digest)
+                diffs.append(result.diff)
+        for index, fixed in pending:
+            reason = _write(fixed)
+            if reason is None:
+                digests[index] = fixed.digest
+                applied += fixed.applied
+            else:
+                unwritten.append(Unread(fixed.digest.path, f"the fixes can't be written: {reason}"))
+    except KeyboardInterrupt:
+        done = f"{applied or 'no'} fixes were applied"
+        raise Interrupted(f"interrupted; {done}" if options.fix else "interrupted") from None
     return Outcome(view, tuple(digests), (*unread, *unwritten), applied, "".join(diffs))
 
 

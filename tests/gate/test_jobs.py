@@ -131,7 +131,7 @@ def test_an_interrupt_ends_the_run_at_once(folder: Path, jobs: str) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert (out, err) == ("", "interrupted; nothing was fixed\n")
+    assert (out, err) == ("", "interrupted; no fixes were applied\n")
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
