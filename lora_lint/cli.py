@@ -231,6 +231,23 @@ def rules(output_format: str) -> None:
         click.echo(f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}")
 
 
+@main.command()
+@click.argument("dialect")
+def schema(dialect: str) -> None:
+    """Print the JSON Schema of a framework's config files, for editors.
+
+    DIALECT is a framework's short name, such as axolotl, llama_factory, trl or peft.
+    """
+    import json
+
+    from lora_lint import dialects
+
+    wanted, known = dialect.lower().replace("-", "_"), dialects.with_tables()
+    if wanted not in known:
+        raise click.UsageError(f"no schema for {dialect!r}; there are {', '.join(known)}")
+    click.echo(json.dumps(dialects.schema(wanted), indent=2))
+
+
 def _options(given: dict[str, Any]) -> Options:
     from lora_lint.settings import Options
 

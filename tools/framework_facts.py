@@ -15,10 +15,24 @@ import argparse
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parent.parent / "lora_lint" / "data" / "frameworks"
 HERE = Path(__file__).parent / "frameworks"
 NO_FRAMEWORKS = ("__init__", "common", "transformers")
+
+
+def rendered(facts: dict[str, Any]) -> str:
+    """JSON with one key of the table a line: small, and readable in a diff."""
+    keys = facts["keys"]
+    lines = ",\n".join(f"{json.dumps(key)}:{compact(keys[key])}" for key in sorted(keys))
+    rest = compact({key: value for key, value in facts.items() if key != "keys"})
+    return f'{rest[:-1]},"keys":{{\n{lines}\n}}}}\n'
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def main() -> None:
@@ -32,9 +46,7 @@ def main() -> None:
     for name in given.names or names:
         facts = import_module(f"frameworks.{name}").read(given.wheels)
         facts = {"generated_by": f"tools/framework_facts.py {name}", **facts}
-        text = json.dumps(facts, separators=(",", ":"), sort_keys=True)
-        # one key a line: small, and readable in a diff
-        text = text.replace('},"', '},\n"') + "\n"
+        text = rendered(facts)
         (DATA / f"{name}.json").write_text(text, encoding="utf-8")
         print(f"{name}: {len(facts['releases'])} releases, {len(facts['keys'])} keys")
 

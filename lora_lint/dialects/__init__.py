@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided
 
@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from lora_lint.documents.document import Document
     from lora_lint.recipe import Recipe
 
-__all__ = ["Dialect", "LoraKwargs", "Slot", "Undecided", "dialect", "names", "recipes"]
+__all__ = [
+    "Dialect",
+    "LoraKwargs",
+    "Slot",
+    "Undecided",
+    "dialect",
+    "names",
+    "recipes",
+    "schema",
+    "with_tables",
+]
 
 # Dialects by format, in the order in which they are tried, each with words of which its files hold
 # at least one: a module is not even imported for a file that can't be its.
@@ -46,6 +56,21 @@ def dialect(name: str) -> Dialect:
 def names() -> list[str]:
     """The names of all dialects."""
     return sorted({name for known in _BY_FORMAT.values() for name, _ in known})
+
+
+def with_tables() -> list[str]:
+    """The dialects whose keys are known, and that have a schema."""
+    from lora_lint.facts import DATA
+
+    return sorted(path.stem for path in (DATA / "frameworks").glob("*.json"))
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a framework's config files."""
+    from lora_lint.dialects import tables
+
+    spelling = dialect(name)
+    return tables.schema(name, spelling.title, closed=bool(spelling.refusal))
 
 
 def recipes(document: Document) -> list[Recipe]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
@@ -92,3 +94,19 @@ def test_a_report_in_a_file(folder: Path) -> None:
 def test_a_path_needs_no_subcommand_and_folders_are_searched(folder: Path) -> None:
     assert "TM101" in lint("fails.yaml").stdout
     assert "TM101" in lint(".").stdout
+
+
+def test_schema_of_a_framework() -> None:
+    result = CliRunner().invoke(main, ["schema", "llama-factory"])
+    schema = json.loads(result.output)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert not list(validator.iter_errors({"lora_rank": 8, "lora_target": "all"}))
+    assert list(validator.iter_errors({"lora_rank": "eight"}))
+    assert list(validator.iter_errors({"lora_r": 8}))
+
+
+def test_schema_of_no_framework() -> None:
+    result = CliRunner().invoke(main, ["schema", "nothing"])
+    assert result.exit_code == 2
+    assert "axolotl" in result.output
