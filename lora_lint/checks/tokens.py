@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import Finding, Set, Wish
+from lora_lint.diagnostics import Finding, Note, Set, Unset, Wish
 from lora_lint.injection.matching import EntrySet
 
 if TYPE_CHECKING:
@@ -70,3 +70,19 @@ def _trains_embeddings(subject: RecipeSubject) -> bool:
         elif value is not None and value != "all-linear":
             return True  # a regex, or not static
     return False
+
+
+@check("EM808")
+def token_indices_with_saved_embedding(subject: RecipeSubject) -> Iterator[Finding]:
+    """One module is to be trained in full and by single rows."""
+    both = [name for name in subject.injection.saved if name in subject.injection.tokens]
+    if not both:
+        return
+    leaf = both[0].rpartition(".")[2]
+    yield Finding(
+        f"trainable_token_indices and modules_to_save both train `{leaf}`",
+        field="trainable_token_indices",
+        notes=(Note("", "modules_to_save"),),
+        help='the first forward pass stops with "TrainableTokensLayer wraps an unknown layer type"',
+        wishes=(Wish("drop trainable_token_indices", (Unset("trainable_token_indices"),)),),
+    )
