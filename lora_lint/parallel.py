@@ -22,8 +22,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Without a number of jobs the work begins in this process. Others are started once it has taken
-# PATIENCE seconds, if at that pace the rest would take more than WORTH_IT seconds: two workers need
-# about 0.05 s of CPU where a process can be forked, and 0.4 s where each imports everything anew.
+# PATIENCE seconds, if at that pace the rest would take more than WORTH_IT seconds: two workers cost
+# about 0.05 s of CPU where a process can be forked, 0.25 s where each imports everything anew.
 PATIENCE: Final = 0.25
 WORTH_IT: Final = 0.75
 # Items are handed out in bundles, small enough that no worker is left alone with a long rest.

@@ -48,6 +48,14 @@ def test_options_win(tmp_path: Path) -> None:
     assert (settings.fail_on, settings.select) == ("warning", ("SC208",))
 
 
+def test_the_revision_is_an_option_alone(tmp_path: Path) -> None:
+    assert settle(Options(), tmp_path).since is None
+    assert settle(Options(since="origin/main"), tmp_path).since == "origin/main"
+    write(tmp_path, '[tool.lora-lint]\nsince = "HEAD"\n')
+    with pytest.raises(SettingsError, match="has no setting 'since'"):
+        settle(Options(), tmp_path)
+
+
 def test_isolated_reads_nothing(tmp_path: Path) -> None:
     write(tmp_path, '[tool.lora-lint]\nfail-on = "info"\n')
     assert settle(Options(isolated=True), tmp_path).fail_on == "error"
@@ -60,7 +68,7 @@ def test_isolated_reads_nothing(tmp_path: Path) -> None:
         ("selct = ['TM']", "did you mean 'select'?"),
         ("fail-on = 'never'", "'never' is not one of"),
         ("select = 'TM'", "'TM' is not of type 'array'"),
-        ("select = ['SC2O7']", "no rule is called 'SC2O7'; did you mean SC207?"),
+        ("select = ['SE7O1']", "no rule is called 'SE7O1'; did you mean SE701?"),
         ("gpu = 'rtx5095'", "unknown GPU 'rtx5095'"),
         ("[tool.lora-lint.versions]\npft = '0.9'", "did you mean 'peft'?"),
         ("[tool.lora-lint.rules.SC208]\nratio = 'two'", "'two' is not of type 'number'"),
