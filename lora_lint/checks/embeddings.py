@@ -130,9 +130,10 @@ def _own_config(subject: RecipeSubject) -> tuple[bool | None, tuple[Note, ...]]:
 
     A template has its class's default, which a config may set otherwise.
     """
-    tree, config = subject.tree, subject.model_config
+    tree = subject.tree
     if tree is None or not tree.facts.get("template") or subject.context.model is not None:
         return None, ()
+    config = subject.model_config
     said = config.value("tie_word_embeddings") if config is not None else None
     if not isinstance(said, bool) or config is None:
         return None, ()
