@@ -345,6 +345,8 @@ class RecipeSubject:
         """The memory estimate with some settings changed."""
         if self.tree is None or not isinstance(self.lowered, LoraKwargs) or not self.recipe.adapter:
             return None
+        if self.dialect.applied_by != "PEFT":
+            return None  # its training step is its own
         from lora_lint.memory import estimate_memory, framework_profile
 
         given = {name: self.value(name) for name in MEMORY_FIELDS} | changes
@@ -377,6 +379,8 @@ class RecipeSubject:
             return self.injection.undecided
         if needs == "versions" and self.context.environment.peft is None:
             return "the PEFT version is not known; pass --peft-version"
+        if needs == "gpu" and self.dialect.applied_by != "PEFT":
+            return f"how {self.dialect.applied_by} uses memory is not known"
         if needs == "gpu" and self.context.environment.gpu is None:
             return "the GPU is not known; pass --gpu"
         if needs == "earlier" and self.earlier is None:

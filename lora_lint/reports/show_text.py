@@ -37,11 +37,14 @@ def render(report: Report, style: Style = plain) -> Iterator[str]:
 
 def _block(subject: RecipeSubject, style: Style) -> Iterator[str]:
     yield from _section("written", _fields(subject), style)
-    yield from _section("LoraConfig receives", _kwargs(subject), style)
+    applied_by = subject.dialect.applied_by
+    own = applied_by != "PEFT"
+    received = f"as a LoraConfig, {applied_by} itself applies it" if own else "LoraConfig receives"
+    yield from _section(received, _kwargs(subject), style)
     yield from _section("base model", _model(subject), style)
     known = subject.context.environment.peft
     source = f" ({known.source})" if known else ""
-    title = f"peft {subject.peft}{source} adapts"
+    title = f"{applied_by} adapts" if own else f"peft {subject.peft}{source} adapts"
     yield from _section(title, _injection(subject, style), style)
     yield from _section("memory", _memory(subject, style), style)
 
