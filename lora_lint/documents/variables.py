@@ -34,7 +34,7 @@ _SETTERS: Final = frozenset(
 _HARMLESS: Final = re.compile(
     r"activate|bashrc|profile|conda|mamba|modules?\b|setvars|set_env|ssh-agent|venv", re.IGNORECASE
 )
-_EVALUATED: Final = re.compile(r"""eval\s+["']?\$\{?(\w+)\}?["']?""")
+_EVALUATED: Final = re.compile(r"""eval\s+["']?\$\{?(\w+)\}?["']?(?:\s+[\w./=-]+)*""")
 _BODIES: Final = frozenset(
     {"program", "compound_statement", "do_group", "subshell", "case_item", "command_substitution",
      "if_statement", "elif_clause", "else_clause"}

@@ -192,7 +192,7 @@ def test_comments_of_bash_cells_count() -> None:
 WORDS = st.sampled_from(["8", "a b", "it's", '"', "\\", "é", "🙂", "x=1", "#", "\t"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "lora_r"]), WORDS), min_size=1, max_size=4),
     st.sampled_from([" ", " \\\n  "]),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lora_lint import documents
+from lora_lint import documents, suppressions
+from lora_lint.diagnostics import Diagnostic
 from lora_lint.documents import shell
 from lora_lint.documents.document import NotEditable
 from lora_lint.documents.tree import Entry, Node
@@ -400,7 +401,7 @@ def _values(words: list[str], parts: list[Node], rest: list[Entry]) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=80, suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     st.lists(st.sampled_from(STATEMENTS), max_size=4),
     st.lists(st.sampled_from(ATOMS), min_size=1, max_size=5),
@@ -603,7 +604,7 @@ def as_pairs(document: Any) -> list[tuple[object, object]]:
     return values(document.parts[0].node)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(scripts(), st.data())
 def test_only_the_wished_value_changes(text: str, data: st.DataObject) -> None:
     document = parse(text)
@@ -624,7 +625,7 @@ def test_only_the_wished_value_changes(text: str, data: st.DataObject) -> None:
     assert_nothing_else(text, after, edits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(scripts(), st.data())
 def test_only_the_new_option_is_new(text: str, data: st.DataObject) -> None:
     document = parse(text)
@@ -644,7 +645,7 @@ def test_only_the_new_option_is_new(text: str, data: st.DataObject) -> None:
     assert_nothing_else(text, after.text, edits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(scripts(), st.data())
 def test_only_the_removed_option_goes(text: str, data: st.DataObject) -> None:
     document = parse(text)
@@ -709,3 +710,21 @@ def test_the_first_line_is_no_comment() -> None:
         echo "# three" a#b
         """)
     assert [comment.text for comment in parse(text).comments()] == [" one", " two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("# lora-lint: ignore[SC208]\ntrl sft \\\n  --x 1 \\\n  --lora_r 8\n", True),
+        ("trl sft \\\n  --lora_r 8 \\\n  --x 1  # lora-lint: ignore[SC208]\n", True),
+        ("# lora-lint: ignore[SC208]\ntrl dpo --x 1\ntrl sft \\\n  --lora_r 8\n", False),
+    ],
+)
+def test_a_comment_holds_for_all_lines_of_a_command(text: str, holds: bool) -> None:
+    document = parse(text)
+    part = document.parts[-1]
+    span = part.node.get("lora_r").span
+    found = Diagnostic(
+        "SC208", "n", "info", "m", "run.sh", span, document=part.index, key_path=("lora_r",)
+    )
+    assert suppressions.silenced(document, found, suppressions.find(document)) is holds
