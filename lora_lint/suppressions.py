@@ -134,7 +134,8 @@ def unknown_rule_code(subject: SuppressionSubject) -> Iterator[Finding]:
     for suppression in subject.suppressions:
         for code in suppression.codes:
             if code not in rules():
-                near = nearest(code, rules())
+                digits = code[:2] + code[2:].replace("O", "0").replace("I", "1")
+                near = digits if digits in rules() else nearest(code, rules())
                 yield Finding(
                     f"there is no rule {code!r}" + (f"; did you mean {near}?" if near else ""),
                     span=suppression.comment.span,
