@@ -1,11 +1,14 @@
-"""EM: tokens that the base model does not have, or has never seen."""
+"""EM, TR: tokens that the base model does not have, rows that are trained, the token that ends."""
 
 from __future__ import annotations
 
+import ast
+import re
+import warnings
 from typing import TYPE_CHECKING, Final
 
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import Finding, Note, Set, Unset, Wish
+from lora_lint.diagnostics import Finding, Note, Set, Span, Unset, Wish
 from lora_lint.injection.matching import EntrySet
 
 if TYPE_CHECKING:
@@ -13,6 +16,11 @@ if TYPE_CHECKING:
 
     from lora_lint.checks.subject import RecipeSubject
 
+# Other ways of setting a pad token.
+_OTHER_PADS: Final = ("pad_token=", "add_special_tokens", '"pad_token"', "'pad_token'")
+_COLLATOR: Final = "DataCollatorForLanguageModeling"
+_PADDING: Final = re.compile(r"(.+)\.pad_token = \1\.eos_token")
+_LINE_ENDS: Final = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 # What embeddings are called where the model's own name for them is not known.
 _EMBEDDINGS: Final = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 
@@ -86,3 +94,67 @@ def token_indices_with_saved_embedding(subject: RecipeSubject) -> Iterator[Findi
         help='the first forward pass stops with "TrainableTokensLayer wraps an unknown layer type"',
         wishes=(Wish("drop trainable_token_indices", (Unset("trainable_token_indices"),)),),
     )
+
+
+@check("TR617")
+def pad_token_is_eos(subject: RecipeSubject) -> Iterator[Finding]:
+    """The collator takes the token that ends a text for padding, and leaves it out of the loss."""
+    text = subject.document.text
+    if subject.document.format != "python" or _COLLATOR not in text or not text.isascii():
+        return
+    if text.count("pad_token =") != 1 or any(word in text for word in _OTHER_PADS):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # escapes that Python only tolerates
+        tree = ast.parse(text)  # it has parsed before
+    padding, collator = _padding_with_eos(tree.body), _collator(tree)
+    if padding is not None and collator is not None:
+        yield Finding(
+            "the pad token is the end of text: DataCollatorForLanguageModeling leaves both out of "
+            "the loss, and the model never learns to stop",
+            span=_span(padding, text),
+            notes=(Note("", span=_span(collator, text)),),
+            help="give padding a token of its own, or pad labels with -100 in another collator",
+        )
+
+
+def _padding_with_eos(body: list[ast.stmt]) -> ast.stmt | None:
+    """A statement ``tokenizer.pad_token = tokenizer.eos_token`` that is run on every way."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.With):
+            found = _padding_with_eos(node.body)
+            if found is not None:
+                return found
+        if isinstance(node, ast.Assign) and _PADDING.fullmatch(ast.unparse(node)):
+            return node
+    return None
+
+
+def _collator(tree: ast.Module) -> ast.Call | None:
+    """The only call of transformers' collator, where it is for causal language models."""
+    imported = any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "transformers"
+        and any(name.name == _COLLATOR and name.asname is None for name in node.names)
+        for node in ast.walk(tree)
+    )
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == (_COLLATOR if imported else f"transformers.{_COLLATOR}")
+    ]
+    if len(found) != 1:
+        return None
+    masked = next((key.value for key in found[0].keywords if key.arg == "mlm"), None)
+    return found[0] if isinstance(masked, ast.Constant) and masked.value is False else None
+
+
+def _span(node: ast.stmt | ast.Call, text: str) -> Span:
+    """The place of a node in an ASCII text, up to the end of its first line."""
+    lines = _LINE_ENDS.split(text)
+    start = sum(len(line) for line in lines[: node.lineno - 1]) + node.col_offset
+    width = len(lines[node.lineno - 1].rstrip()) - node.col_offset
+    if node.end_lineno == node.lineno and node.end_col_offset is not None:
+        width = node.end_col_offset - node.col_offset
+    return Span(start, start + width)

@@ -58,3 +58,19 @@ def test_trained_embeddings_are_no_finding(base: Path, more: str) -> None:
 
 def test_a_saved_head_alone_does_not_train_the_embeddings(base: Path) -> None:
     assert found(base, "./base", "lora_modules_to_save: [lm_head]\n")
+
+
+def test_the_collator_leaves_the_end_of_text_out_of_the_loss() -> None:
+    """TR617's claim, by transformers itself."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    pytest.importorskip("torch")
+    vocabulary = {"a": 0, "b": 1, "</s>": 2, "<pad>": 3}
+    model = tokenizers.models.WordLevel(vocabulary, unk_token="a")
+    for pad, label in (("</s>", -100), ("<pad>", 2)):
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizers.Tokenizer(model), eos_token="</s>", pad_token=pad
+        )
+        collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)
+        batch = collator([{"input_ids": [0, 1, 2]}])
+        assert batch["labels"].tolist() == [[0, 1, label]]
