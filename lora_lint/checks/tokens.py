@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Note, Set, Span, Unset, Wish
+from lora_lint.documents.document import BOM
 from lora_lint.injection.matching import EntrySet
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def token_indices_with_saved_embedding(subject: RecipeSubject) -> Iterator[Findi
 def pad_token_is_eos(subject: RecipeSubject) -> Iterator[Finding]:
     """The collator takes the token that ends a text for padding, and leaves it out of the loss."""
     text = subject.document.text
-    if subject.document.format != "python" or _COLLATOR not in text or not text.isascii():
+    if subject.document.format != "python" or _COLLATOR not in text or text[0] == BOM:
         return
     if text.count("pad_token =") != 1 or any(word in text for word in _OTHER_PADS):
         return
@@ -151,10 +152,9 @@ def _collator(tree: ast.Module) -> ast.Call | None:
 
 
 def _span(node: ast.stmt | ast.Call, text: str) -> Span:
-    """The place of a node in an ASCII text, up to the end of its first line."""
+    """The place of a node, up to the end of its first line; ``ast`` counts UTF-8 bytes."""
     lines = _LINE_ENDS.split(text)
-    start = sum(len(line) for line in lines[: node.lineno - 1]) + node.col_offset
-    width = len(lines[node.lineno - 1].rstrip()) - node.col_offset
-    if node.end_lineno == node.lineno and node.end_col_offset is not None:
-        width = node.end_col_offset - node.col_offset
-    return Span(start, start + width)
+    line = lines[node.lineno - 1].encode()
+    end = node.end_col_offset if node.end_lineno == node.lineno else len(line.rstrip())
+    start = sum(map(len, lines[: node.lineno - 1])) + len(line[: node.col_offset].decode())
+    return Span(start, start + len(line[node.col_offset : end].decode()))
