@@ -52,7 +52,7 @@ _PAIRS: Final = (
 _LOOSENS: Final = {
     "per_device_train_batch_size": ("auto_find_batch_size",),
     "fp16": ("full_eval",),
-    "bf16": ("full_eval",),
+    "bf16": ("full_eval", "bfloat16:"),
 }
 # Dialects whose files are TrainingArguments themselves, so that what they leave out is known.
 _PLAIN_ARGUMENTS: Final = ("llama_factory",)
