@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -158,6 +159,14 @@ def read_slots(
     return fields
 
 
+_TEMPLATE: Final = re.compile(r"\$\{|\{\{|<[A-Za-z][\w .-]*>$")
+
+
+def is_template(value: object) -> bool:
+    """Whether a text is filled in before the run: ``${rank}``, ``{{ rank }}``, ``<rank>``."""
+    return isinstance(value, str) and _TEMPLATE.search(value) is not None
+
+
 def read_node(node: Node, path: KeyPath, codec: Codec = AS_WRITTEN) -> Field:
     """A field as a node states it."""
     if node.kind == "unknown":
@@ -165,6 +174,8 @@ def read_node(node: Node, path: KeyPath, codec: Codec = AS_WRITTEN) -> Field:
     value = node.plain()
     if value is UNKNOWN:
         return Field(None, "unknown", path, node.note)
+    if is_template(value):
+        return Field(None, "unknown", path, "a template fills it in")
     return Field(codec.decode(value), node.origin, path, node.note)
 
 

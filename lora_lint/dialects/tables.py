@@ -26,7 +26,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from lora_lint.dialects.base import AS_WRITTEN, BOOLEAN, NUMBER, Codec, framework_facts
+from lora_lint.dialects.base import (
+    AS_WRITTEN,
+    BOOLEAN,
+    NUMBER,
+    Codec,
+    framework_facts,
+    is_template,
+)
 from lora_lint.recipe import Misfit, StrayKey
 
 if TYPE_CHECKING:
@@ -176,7 +183,7 @@ def _misfit(
     value: object, known: Mapping[str, Any], reader: Reader
 ) -> tuple[tuple[str, ...], tuple[Any, ...]] | None:
     types, choices = tuple(known.get("type", ())), tuple(known.get("choices", ()))
-    if isinstance(value, str) and ("${" in value or "{{" in value):
+    if is_template(value):
         return None
     if reader.choices and choices and not _fits_choice(value, types, choices, reader):
         return types, choices
