@@ -87,7 +87,8 @@ class StrayKey(NamedTuple):
     """A written key that the framework does not know.
 
     ``effect`` says what the framework does with it; ``known`` are the keys it could have been,
-    ``complete`` whether these are all keys of all releases.
+    ``complete`` whether these are all keys of all releases. ``words`` are those of its refusal
+    where they are not the dialect's.
     """
 
     path: KeyPath
@@ -95,6 +96,7 @@ class StrayKey(NamedTuple):
     effect: Literal["rejected", "ignored", "unclear"]
     known: tuple[str, ...] = ()
     complete: bool = False
+    words: str = ""
 
 
 class Misfit(NamedTuple):

@@ -229,7 +229,7 @@ def unknown_key(subject: RecipeSubject) -> Iterator[Finding]:
         if stray.effect != "rejected" and subject.recipe.written(_field_of(spelling, near or "")):
             continue
         effects = {
-            "rejected": f'{spelling.title} stops with "{spelling.refusal}"',
+            "rejected": f'{spelling.title} stops with "{stray.words or spelling.refusal}"',
             "ignored": f"{spelling.title} ignores it without a word",
             "unclear": "LoraConfig does not take it",
         }
@@ -290,7 +290,7 @@ def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
             continue
         node = subject.document.node(subject.recipe.part, stray.path)
         effect = (
-            f'{spelling.title} stops with "{spelling.refusal}"'
+            f'{spelling.title} stops with "{stray.words or spelling.refusal}"'
             if stray.effect == "rejected"
             else f"{spelling.title} ignores it without a word"
         )

@@ -38,8 +38,15 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("trl", ("model_name_or_path",)),
     ),
     "python": (("peft_python", ("LoraConfig",)),),
-    "notebook": (("peft_python", ("LoraConfig",)),),
-    "shell": (),
+    "notebook": (
+        ("peft_python", ("LoraConfig",)),
+        ("llama_factory", ("lora",)),
+        ("trl", ("lora", "use_peft")),
+    ),
+    "shell": (
+        ("llama_factory", ("lora",)),
+        ("trl", ("lora", "peft")),
+    ),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")

@@ -1,13 +1,17 @@
-"""LLaMA-Factory's YAML and JSON.
+"""LLaMA-Factory's YAML and JSON, and its command line.
 
 Read in llamafactory 0.9.5: hparams/{finetuning,model,data}_args.py for keys, types and defaults;
 model/adapter.py, model/model_utils/{misc,visual}.py for what becomes of them; hparams/parser.py for
 how files are read: OmegaConf (``1e-4`` is a number, a key set twice is refused), then
-HfArgumentParser, which takes values as they are and refuses keys it does not know.
+HfArgumentParser, which takes values as they are and refuses keys it does not know. On a command
+line (cli.py, launcher.py; src/train.py and src/train_bash.py before) stand either its options, read
+by argparse, or a file with ``key=value`` overrides of it. Of the latter only the overrides are
+read here: the file is a document of its own.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
@@ -23,14 +27,22 @@ from lora_lint.dialects.base import (
     plain_float,
     read_slots,
 )
-from lora_lint.dialects.tables import UNCHECKED, judged
+from lora_lint.dialects.options import (
+    ARGPARSE,
+    Options,
+    config_file,
+    overrides,
+    parsed,
+    restated,
+)
+from lora_lint.dialects.tables import UNCHECKED, Reader, judged, table
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lora_lint.diagnostics import KeyPath
-    from lora_lint.documents.document import Document
+    from lora_lint.documents.document import Document, Part
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
 
@@ -100,6 +112,9 @@ _MARKS: Final = frozenset(
     {"finetuning_type", "stage", "lora_rank", "lora_target", "template", "cutoff_len"}
 )
 _LORA_KEYS: Final = ("lora_rank", "lora_alpha", "lora_target")
+_LORA_OPTIONS: Final = frozenset(
+    {*_LORA_KEYS, "lora_dropout", "additional_target", "use_rslora", "use_dora", "pissa_init"}
+)
 # Switches that put something else in the place of peft.LoraConfig on the model as it is.
 _OTHER_WAYS: Final = (
     "use_unsloth",
@@ -121,14 +136,25 @@ _ATTENTION: Final = {
     "fa2": "flash_attention_2",
     "fa3": "flash_attention_3",
 }
+# What runs a training: the entry point, and the scripts of a checkout, whose names others have too.
+_ENTRY: Final = re.compile(
+    r"(?:llamafactory-cli|llamafactory|lmf|llamafactory\.cli) train"
+    r"|llamafactory\.launcher|(?:.*/)?llamafactory/launcher\.py"
+)
+_SCRIPT: Final = re.compile(r"(?:.*[/.])?(?:train|train_bash|train_sft)(?:\.py)?")
+_OWN_OPTIONS: Final = ({"finetuning_type"}, {"stage", "template"}, {"stage", "lora_target"})
 
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
-    """Files that train an adapter; those that merge, chat or evaluate describe no run."""
-    if document.format not in ("yaml", "json"):
-        return
+    """Files and commands that train an adapter; those that merge, chat or evaluate are no run."""
     for part, root in enumerate(document.parts):
         node = root.node
+        if node.style == "command":
+            if _is_run(document, root):
+                yield part, ()
+            continue
+        if document.format not in ("yaml", "json"):
+            continue
         keys = set(node.keys()) if node.kind == "mapping" else set()
         if "model_name_or_path" not in keys or not keys & _MARKS or "export_dir" in keys:
             continue
@@ -139,6 +165,41 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
             yield part, ()
 
 
+def _is_run(document: Document, part: Part) -> bool:
+    """Whether a command is LLaMA-Factory's and trains an adapter."""
+    note = part.node.note or ""
+    entry = _ENTRY.fullmatch(note) is not None
+    if not entry and not _SCRIPT.fullmatch(note):
+        return False
+    if _uses_v1(part):
+        return False
+    options = _options(document, part.node)
+    keys = set(options.root.keys())
+    if not entry and not any(own <= keys for own in _OWN_OPTIONS):
+        return False
+    if options.file is not None:
+        return bool(keys & _LORA_OPTIONS)  # else the run is the file's own affair
+    if _value(options.root, "do_train") is not True and not options.more:
+        return False
+    method = _value(options.root, "finetuning_type", "lora")
+    return "export_dir" not in keys and (
+        method == "lora" or (method == "full" and bool(keys & set(_LORA_KEYS)))
+    )
+
+
+def _uses_v1(part: Part) -> bool:
+    """Whether the command starts LLaMA-Factory's other engine, which has options of its own."""
+    value = next((n for node in part.launchers if (n := node.get("USE_V1"))), None)
+    return value is not None and str(value.value).lower() in ("true", "y", "1")
+
+
+def _options(document: Document, command: Node) -> Options:
+    file = config_file(command, (".yaml", ".yml", ".json"))
+    if file is not None:
+        return overrides(document, command, file)
+    return parsed(command, table("llama_factory"))
+
+
 def _trains(node: Node, keys: set[str]) -> bool:
     do_train = node.get("do_train")
     if do_train is None:
@@ -147,8 +208,16 @@ def _trains(node: Node, keys: set[str]) -> bool:
 
 
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
-    """A recipe of a LLaMA-Factory file."""
-    root = document.parts[part].node
+    """A recipe of a LLaMA-Factory file or command."""
+    node = document.parts[part].node
+    if node.style != "command":
+        return _recipe(document, node, part, path, UNCHECKED)
+    options = _options(document, node)
+    reader = ARGPARSE if options.file is None else UNCHECKED
+    return restated(_recipe(document, options.root, part, path, reader), options, _KEYS)
+
+
+def _recipe(document: Document, root: Node, part: int, path: KeyPath, reader: Reader) -> Recipe:
     fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
     if document.format == "yaml":
         for name in ("learning_rate", "lora_dropout"):
@@ -176,7 +245,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         part=part,
         path=path,
         fields=fields,
-        **judged(root, path, DIALECT, UNCHECKED),
+        **judged(root, path, DIALECT, reader),
         adapter=_value(root, "finetuning_type", "lora") == "lora",
         switch="finetuning_type",
         objective=str(_value(root, "stage", "sft")),
@@ -256,6 +325,8 @@ def _quantization(root: Node) -> tuple[Field, Field]:
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     """``_setup_lora_tuning``: what LLaMA-Factory passes to LoraConfig."""
     value = recipe.value
+    if recipe.private.get("file"):
+        return Undecided(f"the rest of the run stands in {recipe.private['file']}")
     if recipe.private["other_way"]:
         return Undecided(f"{recipe.private['other_way']} changes what LLaMA-Factory does with LoRA")
     targets = value("target_modules")

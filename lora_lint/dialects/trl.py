@@ -1,14 +1,19 @@
-"""TRL's YAML for its command line and scripts, which the alignment-handbook uses too.
+"""TRL's YAML for its scripts, which the alignment-handbook uses too, and its command line.
 
 Read in trl 1.16.0: trainer/model_config.py for keys, types and defaults; trainer/utils.py
 ``get_peft_config`` and ``get_quantization_config`` for what becomes of them; scripts/utils.py for
 how files are read: ``yaml.safe_load``, then the values replace argparse's defaults, which turns
 strings into numbers. Which trainer runs a file is not said in it, so that the trainers' own
-defaults are not known.
+defaults are not known. A command (cli/commands/training.py, scripts/*.py) says it; of one that
+names a config file only its own options are read here, the file is a document of its own.
+The alignment-handbook (0.3.0 alignment/configs.py) has TRL's keys and defaults, but loads the
+weights as they are stored where no ``torch_dtype`` is written.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
@@ -21,9 +26,11 @@ from lora_lint.dialects.base import (
     LoraKwargs,
     Slot,
     Undecided,
+    read_node,
     read_slots,
 )
-from lora_lint.dialects.tables import ARGPARSE_DEFAULTS, judged
+from lora_lint.dialects.options import ARGPARSE, Options, config_file, parsed, restated
+from lora_lint.dialects.tables import ARGPARSE_DEFAULTS, Reader, judged, table
 from lora_lint.recipe import UNSET, Field, Recipe
 
 if TYPE_CHECKING:
@@ -111,13 +118,33 @@ _DEFAULTS: Final = {
 _LORA_KEYS: Final = ("lora_r", "lora_target_modules", "lora_task_type", "lora_modules_to_save")
 # Keys by which LLaMA-Factory's files are told from TRL's.
 _FOREIGN: Final = frozenset({"finetuning_type", "stage", "lora_rank", "template", "cutoff_len"})
+# The scripts of TRL and of its examples, by the name of the command; and of the alignment-handbook.
+_ENTRY: Final = re.compile(r"trl (\w+)|trl\.scripts\.(\w+)|(?:.*/)?trl/scripts/(\w+)\.py")
+_EXAMPLE: Final = re.compile(r"(?:.*/)?examples/scripts/(?:.*/)?(\w+)\.py")
+_SCRIPT: Final = re.compile(
+    r"(?:.*/)?(?:run_)?((?:sft|dpo|orpo|cpo|kto|bco|gkd|grpo|rloo|ppo|nash_md|xpo|reward(?:_modeling)?"
+    r"|online_dpo|cpt)(?:_vlm|_online)?)\.py"
+)
+_OBJECTIVES: Final = {"reward": "rm", "reward_modeling": "rm", "cpt": "pt", "sft_vlm": "sft"}
+_LORA_OPTIONS: Final = frozenset(
+    {*_LORA_KEYS, "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "use_peft"}
+)
+# Keys of the alignment-handbook's own.
+_HANDBOOK: Final = frozenset({"dataset_mixer", "dataset_splits", "dataset_configs"})
+_HANDBOOK_SOURCE: Final = "alignment-handbook 0.3.0 alignment/configs.py"
 
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
-    """Files that name a model and one of the LoRA keys of TRL's ModelConfig."""
-    if document.format not in ("yaml", "json"):
-        return
+    """Files that name a model and one of the LoRA keys of TRL's ModelConfig, and TRL's commands
+    with such options.
+    """
     for part, root in enumerate(document.parts):
+        if root.node.style == "command":
+            if _is_run(root.node):
+                yield part, ()
+            continue
+        if document.format not in ("yaml", "json"):
+            continue
         keys = set(root.node.keys()) if root.node.kind == "mapping" else set()
         if "model_name_or_path" not in keys or keys & _FOREIGN:
             continue
@@ -125,13 +152,78 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
             yield part, ()
 
 
+def _script(note: str) -> str | None:
+    """The name of the script of TRL's that a command runs, or of one that may be TRL's."""
+    found = _ENTRY.fullmatch(note) or _EXAMPLE.fullmatch(note) or _SCRIPT.fullmatch(note)
+    return next(filter(None, found.groups())) if found else None
+
+
+def _is_run(command: Node) -> bool:
+    """Whether a command is TRL's and sets LoRA options.
+
+    A script that only has a name of TRL's examples is theirs if it has no option that TRL lacks.
+    """
+    note = command.note or ""
+    if _script(note) is None:
+        return False
+    options = _options(command)
+    keys = set(options.root.keys())
+    if not keys & _LORA_OPTIONS:
+        return False
+    if _ENTRY.fullmatch(note):
+        return True
+    peft = "use_peft" in keys or options.more or options.file is not None
+    return peft and keys <= set(table("trl"))
+
+
+def _options(command: Node) -> Options:
+    """A command's options, and the file whose values they override: ``--config``, or the first
+    word behind a script of the alignment-handbook's.
+    """
+    file = config_file(command, (".yaml", ".yml"))
+    named = command.get("config")
+    if named is not None:
+        file = str(named.value) if named.kind == "scalar" else "the config file"
+    return parsed(command, table("trl"), file)
+
+
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
-    """A recipe of a TRL file."""
-    root = document.parts[part].node
+    """A recipe of a TRL file or command."""
+    node = document.parts[part].node
+    if node.style != "command":
+        return _recipe(node, part, path, ARGPARSE_DEFAULTS)
+    options = _options(node)
+    recipe = _recipe(options.root, part, path, ARGPARSE)
+    name = _script(node.note or "") or ""
+    fields = {n: Field(d.value, "default", None, d.source) for n, d in _trainer(name).items()}
+    recipe = replace(
+        recipe, fields={**fields, **recipe.fields}, objective=_OBJECTIVES.get(name, name)
+    )
+    return restated(recipe, options, _KEYS)
+
+
+def _trainer(name: str) -> dict[str, Default]:
+    """What the trainers of TRL's own command line take where nothing is written."""
+    rate = {"sft": 2e-5, "reward": 1e-4}.get(name, 1e-6)
+    if name not in ("sft", "dpo", "kto", "grpo", "reward", "rloo"):
+        return {}
+    source = f"trl 1.16.0 trainer/{name}_config.py"
+    made = {
+        "learning_rate": Default(rate, source),
+        "gradient_checkpointing": Default(True, "trl 1.16.0 trainer/base_config.py"),
+    }
+    if name not in ("grpo", "rloo"):
+        made["max_length"] = Default(1024, source)
+    return made
+
+
+def _recipe(root: Node, part: int, path: KeyPath, reader: Reader) -> Recipe:
     fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
     older = root.get("torch_dtype")
     if older is not None and root.get("dtype") is None:
-        fields["dtype"] = Field(older.value, "written", ("torch_dtype",))
+        fields["dtype"] = read_node(older, ("torch_dtype",))
+    elif _HANDBOOK & set(root.keys()) and root.get("dtype") is None:
+        fields["dtype"] = Field(None, "default", None, _HANDBOOK_SOURCE)
     fields["target_modules"] = _unwrapped(fields.get("target_modules", UNSET))
     fields["quantization"], fields["double_quant"] = _quantization(root)
     return Recipe(
@@ -139,7 +231,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         part=part,
         path=path,
         fields=fields,
-        **judged(root, path, DIALECT, ARGPARSE_DEFAULTS),
+        **judged(root, path, DIALECT, reader),
         adapter=_is_true(root, "use_peft"),
         switch="use_peft",
     )
@@ -174,6 +266,8 @@ def _quantization(root: Node) -> tuple[Field, Field]:
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  # noqa: ARG001
     """``get_peft_config``: what TRL passes to LoraConfig."""
     value = recipe.value
+    if recipe.private.get("file"):
+        return Undecided(f"the rest of the run stands in {recipe.private['file']}")
     values: dict[str, Any] = {
         "task_type": value("task_type"),
         "r": value("r"),
