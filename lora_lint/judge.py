@@ -40,6 +40,8 @@ def judge(subject: RecipeSubject, selected: Selected) -> Judgement:
     others = [other for other in subject.siblings if _is_possible(subject, other)]
     if others:
         found = list(_over_lines(subject, found, others, selected))
+    if not subject.dialect.certain:
+        found = [(rule, _milder(rule, finding)) for rule, finding in found]
     if subject.line.assumed is not None:
         found = [(rule, _assumed(rule, finding, subject)) for rule, finding in found]
     return Judgement(tuple(found), skipped)
@@ -50,6 +52,12 @@ def settle(rule: Severity, finding: Severity | None) -> Severity:
     if finding is None:
         return rule
     return max(rule, finding, key=SEVERITIES.index)
+
+
+def _milder(rule: Rule, finding: Finding) -> Finding:
+    """A finding about keys whose meaning is only likely: one step milder."""
+    severity = settle(rule.severity, finding.severity)
+    return finding._replace(severity="warning" if severity == "error" else "info")
 
 
 def rests_on_model(rule: Rule) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.checks.lines import Line, lines
 from lora_lint.dialects import LoraKwargs, Undecided, dialect
+from lora_lint.dialects.base import UNCERTAIN
 from lora_lint.environment import Environment
 from lora_lint.facts import known_fields
 from lora_lint.injection import Injection, inject
@@ -129,7 +130,7 @@ class RecipeSubject:
     def not_static(self) -> str | None:
         """The LoRA settings that can't be known without running the file, with the reasons."""
         reasons: dict[str, list[str]] = {}
-        for name in ("base_model", *self.dialect.slots):
+        for name in dict.fromkeys(("base_model", *self.dialect.slots)):
             field = self.recipe[name]
             if field.origin == "unknown":
                 reasons.setdefault(field.detail or "", []).append(name)
@@ -368,6 +369,8 @@ class RecipeSubject:
         module names. ``injection``: what PEFT does with them. ``versions``: the user's PEFT.
         ``gpu``: the user's GPU. ``earlier``: the recipe at an earlier revision.
         """
+        if needs in ("peft", "versions", "injection") and not self.dialect.certain:
+            return "" if needs == "versions" else UNCERTAIN
         if needs in ("peft", "versions") and self.dialect.applied_by != "PEFT":
             how = f"{self.dialect.applied_by} applies LoRA itself, without PEFT"
             return how if needs == "peft" else ""

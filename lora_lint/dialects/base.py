@@ -87,6 +87,10 @@ class Default(NamedTuple):
     source: str
 
 
+# What can be said of the settings of a home-made program.
+UNCERTAIN: Final = "what its program makes of these settings is its own affair"
+
+
 class LoraKwargs(NamedTuple):
     """What the framework passes to ``peft.LoraConfig``; parts may be ``UNKNOWN``.
 

@@ -38,12 +38,15 @@ class Options(NamedTuple):
     ``root``: the mapping that the parser makes of them. ``names`` gives the spelling of each key in
     the command where it is another. ``more``: the command receives further words, which can't be
     known. ``file`` is the config file whose values the options override, None without one.
+    ``refusal`` is what the program says to an option that it does not know, empty where that is
+    what it says to a key of a file.
     """
 
     root: Node
     names: Mapping[str, str]
     more: bool
     file: str | None = None
+    refusal: str = UNUSED
 
 
 def parsed(command: Node, keys: Table, file: str | None = None) -> Options:
@@ -105,7 +108,7 @@ def overrides(document: Document, command: Node, file: str) -> Options:
             if node.kind == "scalar" and isinstance(node.value, str):
                 node = replace(node, value=_yaml(node.value))
             root.entries.append(Entry(entry.key, entry.key_span, node))
-    return Options(root, {}, holds_more(command), file)
+    return Options(root, {}, holds_more(command), file, "")
 
 
 def _yaml(text: str) -> Any:
@@ -144,8 +147,7 @@ def restated(recipe: Recipe, options: Options, fields: Iterable[str]) -> Recipe:
         unsaid = Field(None, "unknown", None, f"{options.file} may set it")
         made = {**dict.fromkeys((*fields, *recipe.fields), unsaid), **made}
     flags = {entry.key for entry in options.root.entries if entry.node.style == "flag"}
-    words = "" if options.file is not None else UNUSED
-    stray = (s._replace(path=_path(s.path, options), words=words) for s in recipe.stray)
+    stray = (s._replace(path=_path(s.path, options), words=options.refusal) for s in recipe.stray)
     misfits = (
         m._replace(path=_path(m.path, options))
         for m in recipe.misfits

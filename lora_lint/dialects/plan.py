@@ -38,6 +38,8 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
         msg = f"{dialect.title} has no key of its own for {change.field}"
         raise NotEditable(msg)
     path = recipe.path + slot.path if slot is not None else read_at or ()
+    if read_at is not None and _is_option(read_at, path):
+        path = read_at
     if read_at is not None and read_at != path:
         if slot is not None and recipe[change.field].origin == "computed":
             msg = f"{change.field} follows from {read_at[-1]}"
@@ -50,6 +52,11 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
     if isinstance(change, Set):
         return _set(document, dialect, recipe, path, node, codec, change.value)
     return _set_entry(document, recipe, node, codec, change)
+
+
+def _is_option(read_at: KeyPath, path: KeyPath) -> bool:
+    """Whether a key is another as a command spells it, with dashes."""
+    return tuple(str(step).replace("-", "_") for step in read_at) == path
 
 
 def plan_in_document(
@@ -92,6 +99,7 @@ def _set(
     value: Any,
 ) -> list[Edit]:
     if node is not None:
+        _require_list(node, codec, value)
         packed = node.kind != "sequence" or not isinstance(value, list)
         return document.replace(node, codec.encode(value) if packed else value)
     holder = document.node(recipe.part, path[:-1])
@@ -106,6 +114,14 @@ def _set(
     return document.insert_key(holder, str(path[-1]), codec.encode(value), near)
 
 
+def _require_list(node: Node, codec: Codec, value: Any) -> None:
+    """Refuse to write a list over one text that holds several entries in a way of its own."""
+    packed = node.kind == "scalar" and isinstance(node.value, str) and "," in node.value
+    if packed and codec is AS_WRITTEN and isinstance(value, list):
+        msg = "several entries are written as one text"
+        raise NotEditable(msg)
+
+
 def _set_entry(
     document: Document,
     recipe: Recipe,
@@ -117,6 +133,7 @@ def _set_entry(
     if node is None or not isinstance(values, list):
         msg = f"{change.field} is not written as a list"
         raise NotEditable(msg)
+    _require_list(node, codec, values)
     wished = list(values)
     if isinstance(change, SetItem):
         if node.kind == "sequence" and len(node.items) == len(values):

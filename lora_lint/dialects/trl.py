@@ -184,7 +184,10 @@ def _options(command: Node) -> Options:
     named = command.get("config")
     if named is not None:
         file = str(named.value) if named.kind == "scalar" else "the config file"
-    return parsed(command, table("trl"), file)
+    options = parsed(command, table("trl"), file)
+    if (command.note or "").startswith("trl "):  # what it does not know goes to accelerate
+        options = options._replace(refusal="unrecognized arguments")
+    return options
 
 
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
