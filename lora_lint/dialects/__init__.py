@@ -30,22 +30,28 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
+        ("llama_factory_v1", ("peft_config",)),
         ("peft", ()),
+        ("home_made", ("lora",)),
     ),
     "json": (
+        ("llama_factory_v1", ("peft_config",)),
         ("peft", ()),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
+        ("home_made", ("lora",)),
     ),
     "python": (("peft_python", ("LoraConfig",)),),
     "notebook": (
         ("peft_python", ("LoraConfig",)),
         ("llama_factory", ("lora",)),
         ("trl", ("lora", "use_peft")),
+        ("commands", ("lora",)),
     ),
     "shell": (
         ("llama_factory", ("lora",)),
         ("trl", ("lora", "peft")),
+        ("commands", ("lora",)),
     ),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.

@@ -130,10 +130,15 @@ def _is_lora_config(node: Node, *, in_section: bool) -> bool:
     kind = node.get("peft_type")
     if kind is not None:
         return str(kind.value).upper() == "LORA"
-    if keys & _FOREIGN_KEYS:
+    if keys & _FOREIGN_KEYS or (in_section and _short_names(keys)):
         return False
     own = len(keys & _OWN_KEYS)
     return own >= 2 or (own == 1 and ("r" in keys or in_section)) or (in_section and "r" in keys)
+
+
+def _short_names(keys: set[str]) -> bool:
+    """Whether a section has names of its program's own for what LoraConfig has longer ones for."""
+    return any(n in keys and f"lora_{n}" not in keys for n in ("alpha", "dropout"))
 
 
 def _slots() -> dict[str, Slot]:
@@ -160,9 +165,10 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     root = document.parts[part].node
     mapping = root.at(path)
     assert mapping is not None  # noqa: S101 - find() gave the path
-    finished = mapping.get("peft_type") is not None
+    # a section of a run's own file is what it trains with
+    finished = mapping.get("peft_type") is not None and (not path or document.format == "json")
     fields = read_slots(mapping, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
-    fields |= _surroundings(root, path)
+    fields |= surroundings(root, path)
     known = known_fields(newest_peft())
     stray = [
         StrayKey(
@@ -185,7 +191,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     )
 
 
-def _surroundings(root: Node, path: KeyPath) -> dict[str, Field]:
+def surroundings(root: Node, path: KeyPath) -> dict[str, Field]:
     """The base model and training arguments that stand beside or above a section."""
     fields: dict[str, Field] = {}
     for depth in range(len(path), -1, -1):
