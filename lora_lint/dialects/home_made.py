@@ -79,7 +79,14 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
 
 
 def _is_foreign(node: Node) -> bool:
-    return any(entry.key in _FOREIGN for entry in node.entries) or other_adapter(node)
+    """Whether a mapping is a known framework's, or another adapter's. What Hydra makes a class of
+    somebody's named LoraConfig of is theirs.
+    """
+    target = node.get("_target_")
+    own = target is not None and str(target.value).lower().endswith("loraconfig")
+    if any(entry.key in _FOREIGN for entry in node.entries) and not own:
+        return True
+    return other_adapter(node)
 
 
 def _mappings(root: Node) -> Iterator[tuple[KeyPath, Node]]:
@@ -101,7 +108,7 @@ def _mappings(root: Node) -> Iterator[tuple[KeyPath, Node]]:
 
 
 def _fields(node: Node, path: KeyPath) -> dict[str, Field]:
-    short = bool(path) and str(path[-1]).lower() in SECTIONS
+    short = "_target_" in node.keys() or (bool(path) and str(path[-1]).lower() in SECTIONS)
     return lora_fields(node, path, short=short, codecs={})
 
 

@@ -54,6 +54,8 @@ _OWN_KEYS: Final = frozenset(
 _FOREIGN_KEYS: Final = frozenset(
     {"lora_r", "lora_rank", "rank", "_target_", "_component_", "lora_target", "network_module"}
 )
+# What Hydra takes for itself beside the keywords (`_target_: peft.LoraConfig`).
+_HYDRA: Final = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 # Where home-made files name their base model, beside or above the section.
 _MODEL_KEYS: Final = (
     ("base_model_name_or_path",),
@@ -130,6 +132,9 @@ def _is_lora_config(node: Node, *, in_section: bool) -> bool:
     kind = node.get("peft_type")
     if kind is not None:
         return str(kind.value).upper() == "LORA"
+    target = node.get("_target_")
+    if target is not None and str(target.value).startswith("peft."):
+        return str(target.value).endswith(".LoraConfig")
     if keys & _FOREIGN_KEYS or (in_section and _short_names(keys)):
         return False
     own = len(keys & _OWN_KEYS)
@@ -179,7 +184,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             complete=True,
         )
         for key in mapping.keys()
-        if key not in known
+        if key not in known and key not in _HYDRA
     ]
     return Recipe(
         dialect="peft",

@@ -52,7 +52,11 @@ SWITCHES: Final = (
 # Keys that say which adapter is meant.
 _KINDS: Final = ("peft_type", "peft_method", "method", "type", "adapter_type", "adapter")
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|<\w|%\(|\$\w")
-_LORA_WORD: Final = re.compile(r"lora|dora|peft", re.IGNORECASE)
+# LoRA itself and what is built on it; not AdaLoRA, LoHa, GraLoRA, whose settings are their own.
+_LORA_WORD: Final = re.compile(
+    r"(?:q|rs|full|peft|causal)?[-_ ]?(?:lora|dora|peft|pissa)(?:[-_+ .].*)?|true|auto",
+    re.IGNORECASE,
+)
 
 
 def lora_fields(
@@ -107,7 +111,7 @@ def other_adapter(mapping: Node) -> bool:
     """Whether a mapping says that it is about another adapter than LoRA."""
     for key in _KINDS:
         node = mapping.get(key)
-        if node is not None and isinstance(node.value, str) and not _LORA_WORD.search(node.value):
+        if node is not None and isinstance(node.value, str) and not _LORA_WORD.fullmatch(node.value):
             return not _TEMPLATE.search(node.value)
     return False
 
