@@ -32,14 +32,14 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("trl", ("model_name_or_path",)),
         ("llama_factory_v1", ("peft_config",)),
         ("peft", ()),
-        ("home_made", ("lora",)),
+        ("home_made", ("lora", "LoRA", "LORA", "peft")),
     ),
     "json": (
         ("llama_factory_v1", ("peft_config",)),
         ("peft", ()),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
-        ("home_made", ("lora",)),
+        ("home_made", ("lora", "LoRA", "LORA", "peft")),
     ),
     "python": (("peft_python", ("LoraConfig",)),),
     "notebook": (

@@ -87,7 +87,7 @@ _FOREIGN: Final = re.compile(
     r"|xtuner|oumi(?:\.\w+)?|autotrain|tune|openrlhf\.\S+|verl\.\S+|vllm\S*|sglang\S*)(?: .*)?"
 )
 # What is run trains, or its name does not say that it does something else.
-_TRAINS: Final = re.compile(r"train|tune|sft|dpo|grpo|kto|ppo|rlhf|lora", re.IGNORECASE)
+_TRAINS: Final = re.compile(r"train|tune|sft|dpo|grpo|kto|ppo|rlhf", re.IGNORECASE)
 _DOES_ELSE: Final = re.compile(
     r"merge|export|infer|generat|eval|serv|chat|predict|convert|demo|quantiz|gradio|(?:^|_)api|"
     r"test|deploy|upload|publish|benchmark|extract|download",

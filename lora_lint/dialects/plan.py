@@ -50,7 +50,7 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
     if isinstance(change, Unset):
         return _remove(document, recipe.part, path)
     if isinstance(change, Set):
-        return _set(document, dialect, recipe, path, node, codec, change.value)
+        return _set(document, dialect, recipe, change.field, path, node, codec, change.value)
     return _set_entry(document, recipe, node, codec, change)
 
 
@@ -93,11 +93,16 @@ def _set(
     document: Document,
     dialect: Dialect,
     recipe: Recipe,
+    field: str,
     path: KeyPath,
     node: Node | None,
     codec: Codec,
     value: Any,
 ) -> list[Edit]:
+    if node is not None and node.style == "flag" and isinstance(value, bool):
+        default = dialect.defaults.get(field)
+        if value or default is None or default.value in (None, False):
+            return [] if value else _remove(document, recipe.part, path)
     if node is not None:
         _require_list(node, codec, value)
         packed = node.kind != "sequence" or not isinstance(value, list)

@@ -227,6 +227,9 @@ def _recipe(root: Node, part: int, path: KeyPath, reader: Reader) -> Recipe:
         fields["dtype"] = read_node(older, ("torch_dtype",))
     elif _HANDBOOK & set(root.keys()) and root.get("dtype") is None:
         fields["dtype"] = Field(None, "default", None, _HANDBOOK_SOURCE)
+    length = root.get("max_seq_length")  # SFTConfig's name for it up to trl 0.19
+    if length is not None and root.get("max_length") is None:
+        fields["max_length"] = read_node(length, ("max_seq_length",), NUMBER)
     fields["target_modules"] = _unwrapped(fields.get("target_modules", UNSET))
     fields["quantization"], fields["double_quant"] = _quantization(root)
     return Recipe(

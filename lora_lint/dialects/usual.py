@@ -111,7 +111,11 @@ def other_adapter(mapping: Node) -> bool:
     """Whether a mapping says that it is about another adapter than LoRA."""
     for key in _KINDS:
         node = mapping.get(key)
-        if node is not None and isinstance(node.value, str) and not _LORA_WORD.fullmatch(node.value):
+        if (
+            node is not None
+            and isinstance(node.value, str)
+            and not _LORA_WORD.fullmatch(node.value)
+        ):
             return not _TEMPLATE.search(node.value)
     return False
 
