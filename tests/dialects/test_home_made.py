@@ -93,10 +93,14 @@ def test_lora_configs_own_keywords_stay_pefts() -> None:
     [
         # containers, workflows, interfaces
         "services:\n  lora-trainer:\n    image: lora:latest\n    environment: {LORA_R: 8}\n",
-        "on:\n  workflow_dispatch:\n    inputs:\n      lora_r: {type: number, default: 8}\n"
-        "      lora_alpha: {type: number, default: 16}\n",
-        "components:\n  schemas:\n    Job:\n      properties:\n        lora_r: {type: integer}\n"
-        "        lora_alpha: {type: integer}\n",
+        (
+            "on:\n  workflow_dispatch:\n    inputs:\n      lora_r: {type: number, default: 8}\n"
+            "      lora_alpha: {type: number, default: 16}\n"
+        ),
+        (
+            "components:\n  schemas:\n    Job:\n      properties:\n        lora_r: {type: integer}\n"
+            "        lora_alpha: {type: integer}\n"
+        ),
         # radio
         "lora:\n  frequency: 868100000\n  spreading_factor: 7\n  bandwidth: 125\n  tx_power: 14\n",
         "lora:\n  region: EU868\n  modem_preset: LONG_FAST\n  hop_limit: 3\n  rank: 1\n",
@@ -112,8 +116,10 @@ def test_lora_configs_own_keywords_stay_pefts() -> None:
         "lora: {rank: high, alpha: low}\n",
         # frameworks that have readers of their own
         "tuner_type: lora\nlora_rank: 8\nlora_alpha: 32\n",
-        "model:\n  _component_: torchtune.models.llama3.lora_llama3_8b\n  lora_rank: 8\n"
-        "  lora_alpha: 16\n",
+        (
+            "model:\n  _component_: torchtune.models.llama3.lora_llama3_8b\n  lora_rank: 8\n"
+            "  lora_alpha: 16\n"
+        ),
     ],
 )
 def test_other_files_that_mention_lora(text: str) -> None:
