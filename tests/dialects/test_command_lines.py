@@ -266,8 +266,8 @@ def test_words_that_are_not_known_leave_nothing_sure() -> None:
         ),
         (
             (
-                "accelerate launch train_dreambooth_lora_flux.py --pretrained_model_name_or_path=b/f "
-                "--rank=4 --lora_dropout=0.1"
+                "accelerate launch train_dreambooth_lora_flux.py "
+                "--pretrained_model_name_or_path=b/f --rank=4 --lora_dropout=0.1"
             ),
             {"r": 4, "lora_dropout": 0.1, "base_model": "b/f", "lora_alpha": None},
         ),

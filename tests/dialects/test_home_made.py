@@ -98,7 +98,7 @@ def test_lora_configs_own_keywords_stay_pefts() -> None:
             "      lora_alpha: {type: number, default: 16}\n"
         ),
         (
-            "components:\n  schemas:\n    Job:\n      properties:\n        lora_r: {type: integer}\n"
+            "components:\n  schemas:\n    Job:\n      properties:\n        lora_r: {type: number}\n"
             "        lora_alpha: {type: integer}\n"
         ),
         # radio
