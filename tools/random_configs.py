@@ -1,9 +1,10 @@
 """Writes random config files for a framework, to be read in two ways by tools/compare_dialects.py.
 
-    python tools/random_configs.py NAME DIR [--files 60] [--seed 1]
+    python tools/random_configs.py NAME DIR [--files 60] [--seed 1] [--commands]
 
 A file sets some of the dialect's keys to values of the declared types, in the spellings that people
 use: quoted and unquoted numbers, ``1e-4``, words for booleans, empty values, lists of one entry.
+``--commands``: shell scripts instead, with options in argparse's spellings and the shell's.
 """
 
 from __future__ import annotations
@@ -88,6 +89,52 @@ def text(name: str, rng: random.Random) -> str:
     return "".join(f"{key}: {v}\n" for key, v in written.items())
 
 
+STARTS = {
+    "llama_factory": ("llamafactory-cli train", "torchrun --nproc_per_node 2 src/train.py"),
+    "trl": ("trl sft", "accelerate launch --num_processes 2 trl/scripts/sft.py"),
+}
+
+
+def command(name: str, rng: random.Random) -> str:
+    """One shell script that runs the framework."""
+    slots, keys = dialect(name).slots, tables.table(name)
+    given = dict(BASES[name])
+    if rng.random() < 0.4:
+        given |= rng.choice(QUANTIZED[name])
+    lines, words = ["#!/bin/bash", "set -e"], []
+    for key, v in given.items():
+        flag = v is True and rng.random() < 0.5
+        words.append(f"--{key}" if flag else f"--{key} {v}")
+    for field in FIELDS:
+        key = str(slots[field].path[0])
+        if rng.random() < 0.3:
+            continue
+        types = (tables.entry(keys, (key,)) or {}).get("type", ["string"])
+        spelled, line = _option(key, types, field, rng)
+        words.append(spelled)
+        lines += [line] if line else []
+    rng.shuffle(words)
+    gap = rng.choice([" ", " \\\n    "])
+    return "\n".join([*lines, gap.join([rng.choice(STARTS[name]), *words])]) + "\n"
+
+
+def _option(key: str, types: list[str], field: str, rng: random.Random) -> tuple[str, str]:
+    """An option in one of its spellings, and the assignment that it uses."""
+    name = rng.choice([key, key, key.replace("_", "-")])
+    if field == "target_modules":
+        chosen = rng.choice([["q_proj", "v_proj"], ["q_proj"], ["q_proj", "k_proj", "o_proj"]])
+        if "array" in types:
+            return f"--{name} {' '.join(chosen)}", ""
+        return f"--{name} {','.join(chosen)}", ""
+    fitting = ["1", "8", "64"] if "integer" in types else ["0.05", "5e-2", ".1", "0"]
+    text = rng.choice(fitting)
+    if rng.random() < 0.3:
+        variable = key.upper()
+        return f"--{name} ${{{variable}}}", f"{variable}={text}"
+    quote = rng.choice(["", "", '"', "'"])
+    return f"--{name}{rng.choice([' ', '='])}{quote}{text}{quote}", ""
+
+
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,12 +142,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--commands", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(given.seed)
     for number in range(given.files):
-        path = given.folder / f"{number:03}.yaml"
-        path.write_text(text(given.name, rng), encoding="utf-8")
+        make, ending = (command, "sh") if given.commands else (text, "yaml")
+        path = given.folder / f"{number:03}.{ending}"
+        path.write_text(make(given.name, rng), encoding="utf-8")
 
 
 if __name__ == "__main__":

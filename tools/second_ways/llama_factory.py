@@ -1,4 +1,4 @@
-"""LLaMA-Factory's own reading of YAML and JSON files: its parser and argument classes.
+"""LLaMA-Factory's own reading of YAML and JSON files and commands: its parser and its classes.
 
 DISABLE_VERSION_CHECK=1 python tools/second_ways/llama_factory.py FILE ...
 """
@@ -9,18 +9,37 @@ import json
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
 os.environ["ALLOW_EXTRA_ARGS"] = "1"  # keys of other transformers releases
+sys.path.append(str(Path(__file__).parent))
+from argv import arguments, calls
 from llamafactory.hparams import parser as own
+
+
+def _from_words(words: list[str]) -> dict[str, Any]:
+    """What HfArgumentParser makes of a command's words: the values that are no defaults."""
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(own._TRAIN_ARGS)
+    found, rest = parser.parse_known_args([*words, "--output_dir", "out"])
+    if rest:
+        msg = f"Some specified arguments are not used by the HfArgumentParser: {rest}"
+        raise ValueError(msg)
+    plain = vars(parser.parse_known_args(["--output_dir", "out"])[0])
+    return {k: v for k, v in vars(found).items() if v != plain[k] or k == "output_dir"}
 
 
 def reading(path: str) -> dict[str, Any]:
     """What LLaMA-Factory's dataclasses hold after it has parsed a file."""
     sys.argv = ["train.py", path]
     try:
-        given = own.read_args()
+        if path.endswith(".sh"):
+            given = _from_words(arguments(calls(path)[0]))
+        else:
+            given = own.read_args()
         given |= {"output_dir": given.get("output_dir") or "out", "report_to": "none"}
         if given.get("export_dir") or not given.get("do_train", "dataset" in given):
             return {"skipped": True}

@@ -1,4 +1,4 @@
-"""TRL's own reading of YAML files: TrlParser with the classes of its SFT script.
+"""TRL's own reading of YAML files and commands: TrlParser with the classes of its SFT script.
 
 python tools/second_ways/trl.py FILE ...
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, ScriptArguments, SFTConfig
 from trl.scripts.utils import TrlParser
 from trl.trainer.utils import get_peft_config, get_quantization_config
+
+sys.path.append(str(Path(__file__).parent))
+from argv import arguments, calls
 
 CONFIGS = (SFTConfig, DPOConfig, GRPOConfig, RewardConfig)
 
@@ -19,11 +23,12 @@ CONFIGS = (SFTConfig, DPOConfig, GRPOConfig, RewardConfig)
 def reading(path: str) -> dict[str, object]:
     """What the first of TRL's trainers that takes a file makes of it."""
     error: BaseException | None = None
+    given = arguments(calls(path)[0]) if path.endswith(".sh") else ["--config", path]
     for config in CONFIGS:
         parser = TrlParser((ScriptArguments, config, ModelConfig))
         try:
             _, training, model = parser.parse_args_and_config(
-                ["--config", path, "--output_dir", "out", "--bf16", "false", "--fp16", "false"],
+                [*given, "--output_dir", "out", "--bf16", "false", "--fp16", "false"],
                 fail_with_unknown_args=False,
             )
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - argparse exits
@@ -39,6 +44,8 @@ def reading(path: str) -> dict[str, object]:
             "per_device_train_batch_size": training.per_device_train_batch_size,
             "quantization": kind,
         }
+        if path.endswith(".sh"):  # a command names its trainer
+            told["max_length"] = getattr(training, "max_length", None)
         if lora is not None:
             targets = lora.target_modules
             told |= {
