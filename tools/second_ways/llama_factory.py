@@ -24,10 +24,7 @@ def _from_words(words: list[str]) -> dict[str, Any]:
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(own._TRAIN_ARGS)
-    found, rest = parser.parse_known_args([*words, "--output_dir", "out"])
-    if rest:
-        msg = f"Some specified arguments are not used by the HfArgumentParser: {rest}"
-        raise ValueError(msg)
+    found, _ = parser.parse_known_args([*words, "--output_dir", "out"])
     plain = vars(parser.parse_known_args(["--output_dir", "out"])[0])
     return {k: v for k, v in vars(found).items() if v != plain[k] or k == "output_dir"}
 
@@ -36,10 +33,8 @@ def reading(path: str) -> dict[str, Any]:
     """What LLaMA-Factory's dataclasses hold after it has parsed a file."""
     sys.argv = ["train.py", path]
     try:
-        if path.endswith(".sh"):
-            given = _from_words(arguments(calls(path)[0]))
-        else:
-            given = own.read_args()
+        command = path.endswith(".sh")
+        given = _from_words(arguments(calls(path)[0])) if command else own.read_args()
         given |= {"output_dir": given.get("output_dir") or "out", "report_to": "none"}
         if given.get("export_dir") or not given.get("do_train", "dataset" in given):
             return {"skipped": True}
