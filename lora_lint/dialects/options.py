@@ -73,14 +73,18 @@ def parsed(command: Node, keys: Table, file: str | None = None) -> Options:
 
 def _meant(name: str, keys: Table) -> tuple[str | None, bool]:
     """The key that an option sets, and whether it turns it off; None where that is not clear."""
+    longer = [key for key in keys if key.startswith(name) and key != name]
+    new = [key for key in longer if not keys[key].get("old")]
     if name in keys:
-        return name, False
+        # `--model_name` was another class's own once; today it is short for model_name_or_path
+        old = keys[name].get("old") and name != "config" and len(new) == 1
+        return (new[0] if old else name), False
     if name.startswith("no_") and keys.get(name[3:], {}).get("default") is True:
         return name[3:], True
-    longer = [key for key in keys if key.startswith(name)]
     if not longer:
         return name, False
-    return (longer[0], False) if len(longer) == 1 else (None, False)
+    meant = new or longer
+    return (meant[0], False) if len(meant) == 1 else (None, False)
 
 
 def _typed(node: Node, name: str, keys: Table) -> Node:

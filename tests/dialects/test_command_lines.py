@@ -143,6 +143,12 @@ def test_a_shortened_option_is_no_typo() -> None:
     assert codes(f"{FACTORY} --lora_ran 16", "error", "warning") == []
 
 
+def test_a_short_name_of_the_model() -> None:
+    recipe = one(f"accelerate launch trl/scripts/sft.py --model_name {MODEL} --use_peft --lora_r 8")
+    assert recipe.value("base_model") == MODEL
+    assert recipe["base_model"].path == ("model_name",)
+
+
 # TRL ---------------------------------------------------------------------------------------------
 
 
