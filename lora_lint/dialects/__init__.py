@@ -46,11 +46,13 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("peft_python", ("LoraConfig",)),
         ("llama_factory", ("lora",)),
         ("trl", ("lora", "use_peft")),
+        ("axolotl", ("axolotl",)),
         ("commands", ("lora",)),
     ),
     "shell": (
         ("llama_factory", ("lora",)),
         ("trl", ("lora", "peft")),
+        ("axolotl", ("axolotl",)),
         ("commands", ("lora",)),
     ),
 }

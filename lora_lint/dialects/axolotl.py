@@ -1,13 +1,16 @@
-"""Axolotl's YAML.
+"""Axolotl's YAML, and what a command line changes of it.
 
 Read in axolotl 0.19.0: utils/schemas/{peft,model,config,training}.py for keys, types and defaults;
 loaders/adapter.py for what becomes of them; utils/config/__init__.py ``resolve_dtype``;
 loaders/model.py for classes and quantization. Keys without a value count as absent, numbers may be
-strings (pydantic), keys that the schema lacks are dropped in silence.
+strings (pydantic), keys that the schema lacks are dropped in silence. ``axolotl train FILE
+--lora-r 8`` (cli/utils/args.py: the schema's keys as options) is read as the options alone, since
+the file is a document of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
@@ -22,8 +25,10 @@ from lora_lint.dialects.base import (
     Undecided,
     read_node,
     read_slots,
+    without_template,
 )
-from lora_lint.dialects.tables import PYDANTIC, judged
+from lora_lint.dialects.options import Options, config_file, parsed, restated
+from lora_lint.dialects.tables import PYDANTIC, judged, table
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
@@ -146,6 +151,7 @@ _MARKS: Final = frozenset(
     }
 )
 _LORA_ADAPTERS: Final = ("lora", "qlora")
+_COMMANDS: Final = ("axolotl train", "axolotl.cli.train", "axolotl.cli.main train")
 _LORA_KEYS: Final = ("lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear")
 # Attention switches that came before ``attn_implementation``, in the order in which they win.
 _ATTENTION: Final = {
@@ -161,22 +167,41 @@ _OUTPUT_EMBEDDINGS: Final = {"gpt_neox": "embed_out"}
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
     """The documents of a YAML stream that are Axolotl's: a base model, and keys only Axolotl
-    has.
+    has; and commands that change LoRA settings of such a file.
     """
-    if document.format != "yaml":
-        return
     for part, root in enumerate(document.parts):
+        if root.node.style == "command":
+            if root.node.note in _COMMANDS and set(_LORA_KEYS) & {*_options(root.node).root.keys()}:
+                yield part, ()
+            continue
+        if document.format != "yaml":
+            continue
         keys = set(root.node.keys()) if root.node.kind == "mapping" else set()
         if "base_model" not in keys or not keys & _MARKS:
             continue
         adapter = _text(root.node, "adapter")
-        if adapter in _LORA_ADAPTERS or (not adapter and keys & set(_LORA_KEYS)):
+        open_ = not adapter or "${" in adapter
+        if adapter in _LORA_ADAPTERS or (open_ and keys & set(_LORA_KEYS)):
             yield part, ()
 
 
+def _options(command: Node) -> Options:
+    """The options of a command, and the file whose values they override."""
+    file = config_file(command, (".yaml", ".yml")) or "the config file"
+    return parsed(command, table("axolotl"), file)
+
+
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
-    """A recipe of an Axolotl file."""
-    root = document.parts[part].node
+    """A recipe of an Axolotl file or command."""
+    node = document.parts[part].node
+    if node.style != "command":
+        return _recipe(node, part, path)
+    options = _options(node)
+    recipe = _recipe(options.root, part, path)
+    return restated(replace(recipe, stray=(), misfits=()), options, _KEYS)
+
+
+def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
     fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=True)
     fields |= _emptied(root, path)
     fields["dtype"] = _dtype(root)
@@ -187,7 +212,9 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields["task_type"] = Field(_task_type(model_class), "computed", None, _ADAPTER)
     if root.get("lora_target_linear") is not None and _is_true(root, "lora_target_linear"):
         fields["target_modules"] = _linear_targets(fields.get("target_modules", UNSET))
-    adapter = _text(root, "adapter") in _LORA_ADAPTERS
+    fields = {name: without_template(field) for name, field in fields.items()}
+    named = _text(root, "adapter") or ""
+    adapter = named in _LORA_ADAPTERS or "${" in named
     return Recipe(
         dialect="axolotl",
         part=part,
@@ -310,6 +337,8 @@ def _task_type(model_class: str | None) -> str:
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     """``_build_peft_lora_config``: what Axolotl passes to LoraConfig."""
     value = recipe.value
+    if recipe.private.get("file"):
+        return Undecided(f"the rest of the run stands in {recipe.private['file']}")
     if _beyond_vocabulary(recipe, tree):
         return Undecided("added tokens make the embeddings larger than the base model's")
     targets = value("target_modules")

@@ -183,6 +183,16 @@ def read_node(node: Node, path: KeyPath, codec: Codec = AS_WRITTEN) -> Field:
     return Field(codec.decode(value), node.origin, path, node.note)
 
 
+def without_template(field: Field) -> Field:
+    """``${R}`` and ``{{ r }}`` are filled in before the file is used: what is there is unknown."""
+    if field.path is None or field.origin not in ("written", "computed"):
+        return field
+    values = field.value if isinstance(field.value, list) else [field.value]
+    if any(isinstance(v, str) and ("${" in v or "{{" in v) for v in values):
+        return Field(None, "unknown", field.path, "a template")
+    return field
+
+
 def plain_float(value: Field, node: Node | None) -> Field:
     """``1e-4`` without quotes as the number that YAML 1.2 and OmegaConf see in it."""
     if node is None or node.style != "plain" or not isinstance(value.value, str):

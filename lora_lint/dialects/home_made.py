@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lora_lint.dialects.base import Dialect
+from lora_lint.dialects.base import Dialect, without_template
 from lora_lint.dialects.peft import surroundings
 from lora_lint.dialects.usual import (
     lora_fields,
@@ -122,6 +122,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     if holder is not None and not off:
         off = switched_off(holder)
     fields = {**surroundings(root, path), **_fields(node, path)}
+    fields = {name: without_template(field) for name, field in fields.items()}
     return Recipe(dialect="home_made", part=part, path=path, fields=fields, adapter=not off)
 
 

@@ -248,6 +248,24 @@ def test_words_that_are_not_known_leave_nothing_sure() -> None:
     assert {d.severity for d in report.diagnostics if d.code == "TM102"} == {"warning"}
 
 
+# Axolotl -----------------------------------------------------------------------------------------
+
+
+def test_axolotls_options_change_its_file() -> None:
+    recipe = one("axolotl train qlora.yaml --lora-r 8 --lora-alpha=16 --no-sample-packing")
+    assert recipe.dialect == "axolotl"
+    assert recipe.adapter
+    assert recipe.value("r") == 8
+    assert recipe["r"].path == ("lora-r",)
+    assert recipe.value("lora_alpha") == 16
+    assert recipe.value("lora_dropout") is UNKNOWN
+    assert recipe.value("base_model") is UNKNOWN
+    command = "accelerate launch -m axolotl.cli.train a.yaml --lora_r=64 --lora_alpha=64"
+    assert codes(command, "error", "warning") == []
+    assert none("axolotl train qlora.yaml --learning-rate 1e-4")
+    assert none("axolotl train qlora.yaml")
+
+
 # Other programs ----------------------------------------------------------------------------------
 
 

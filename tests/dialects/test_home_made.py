@@ -170,3 +170,18 @@ def test_a_field_is_changed_where_it_stands(
     assert after.value(field) == value
     others = {*recipe.fields, *after.fields} - {field}
     assert all(after.value(name) == recipe.value(name) for name in others)
+
+
+def test_what_a_template_fills_in_is_unknown() -> None:
+    text = NESTED.replace("rank: 16", 'rank: "${RANK}"').replace("q_proj", "'{{ target }}'")
+    recipe = one(text)
+    assert recipe["r"].origin == "unknown"
+    assert recipe["target_modules"].origin == "unknown"
+    assert lint_text(text, "config.yaml").diagnostics == ()
+    axolotl = (
+        "base_model: ${MODEL}\nadapter: ${ADAPTER}\nlora_r: ${R}\nlora_alpha: ${ALPHA}\n"
+        "lora_target_modules:\n- ${TARGETS}\ndeepspeed: ${DS}\nfsdp_config: ${FSDP}\n"
+        "micro_batch_size: 1\n"
+    )
+    assert one(axolotl).dialect == "axolotl"
+    assert lint_text(axolotl, "config.yaml").diagnostics == ()
