@@ -104,7 +104,7 @@ def _set(
         if value or default is None or default.value in (None, False):
             return [] if value else _remove(document, recipe.part, path)
     if node is not None:
-        _require_list(node, codec, value)
+        _require_list(document, recipe, node, codec, value)
         packed = node.kind != "sequence" or not isinstance(value, list)
         return document.replace(node, codec.encode(value) if packed else value)
     holder = document.node(recipe.part, path[:-1])
@@ -119,10 +119,13 @@ def _set(
     return document.insert_key(holder, str(path[-1]), codec.encode(value), near)
 
 
-def _require_list(node: Node, codec: Codec, value: Any) -> None:
-    """Refuse to write a list over one text that holds several entries in a way of its own."""
+def _require_list(document: Document, recipe: Recipe, node: Node, codec: Codec, value: Any) -> None:
+    """Refuse to write a list over an option's text that holds entries in the program's own way."""
+    root = document.node(recipe.part, ())
+    if root is None or root.style != "command" or codec is not AS_WRITTEN:
+        return
     packed = node.kind == "scalar" and isinstance(node.value, str) and "," in node.value
-    if packed and codec is AS_WRITTEN and isinstance(value, list):
+    if packed and isinstance(value, list):
         msg = "several entries are written as one text"
         raise NotEditable(msg)
 
@@ -138,7 +141,7 @@ def _set_entry(
     if node is None or not isinstance(values, list):
         msg = f"{change.field} is not written as a list"
         raise NotEditable(msg)
-    _require_list(node, codec, values)
+    _require_list(document, recipe, node, codec, values)
     wished = list(values)
     if isinstance(change, SetItem):
         if node.kind == "sequence" and len(node.items) == len(values):
