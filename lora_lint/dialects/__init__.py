@@ -27,6 +27,8 @@ __all__ = [
 # at least one: a module is not even imported for a file that can't be its.
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "yaml": (
+        ("nemo_automodel", ("nemo_automodel",)),
+        ("ludwig", ("model_type",)),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
