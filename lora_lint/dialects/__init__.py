@@ -28,6 +28,10 @@ __all__ = [
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "yaml": (
         ("nemo_automodel", ("nemo_automodel",)),
+        ("unsloth_studio", ("lora_r",)),
+        ("h2o_llmstudio", ("llm_backbone",)),
+        ("ai_toolkit", ("process",)),
+        ("nemo_rl", ("lora_cfg", "megatron_cfg")),
         ("ludwig", ("model_type",)),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
@@ -38,6 +42,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     ),
     "json": (
         ("llama_factory_v1", ("peft_config",)),
+        ("unsloth_studio", ("lora_r",)),
         ("peft", ()),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),

@@ -103,7 +103,7 @@ _DEFAULTS: Final = PEFT_DEFAULTS | {
 }
 # Implementations of NeMo's own in which the linear layers have the names of transformers'
 # (components/models/{llama,qwen2,qwen3}/model.py).
-_SAME_NAMES: Final = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+SAME_NAMES: Final = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 # What freezes the adapters of a part again (components/utils/model_utils.py
 # ``apply_parameter_freezing``): the switch, its default, the words in a module's name.
 _FREEZING: Final = (
@@ -362,7 +362,7 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     if tree is None:
         return Undecided("NeMo's patterns select among the model's modules")
     known = framework_facts("nemo_automodel")["architectures"]
-    if recipe.private["own_code"] and tree.cls in known and tree.cls not in _SAME_NAMES:
+    if recipe.private["own_code"] and tree.cls in known and tree.cls not in SAME_NAMES:
         return Undecided(f"NeMo AutoModel has an implementation of its own of {tree.cls}")
     if recipe.private["frozen"] is None:
         return Undecided("freeze_config's rules change which adapters are trained")
