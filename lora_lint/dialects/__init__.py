@@ -62,6 +62,9 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("axolotl", ("axolotl",)),
         ("commands", ("lora",)),
     ),
+    "python": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
+    "notebook": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
+    "shell": (),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")

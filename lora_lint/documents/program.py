@@ -90,7 +90,41 @@ def build(
         node = static.call(site.node, site.frame)
         root = roots.setdefault(part_of(node.span.start), _Root(source))
         root.add(site, callee, node)
+    if any(name in names.module.bindings for name in _PLANS):
+        _add_plans(source, static, part_of, roots)
     return {part: root.node for part, root in roots.items()}
+
+
+# What a config of mmengine's calls the dicts that its runner builds things of
+# (mmengine 0.10.7 runner/runner.py ``Runner.from_cfg``), and what XTuner builds for transformers'
+# Trainer (xtuner 0.2.0 tools/train.py).
+_PLANS = (
+    "model",
+    "lora",
+    "train_dataloader",
+    "train_dataset",
+    "optim_wrapper",
+    "training_args",
+)
+
+
+def _add_plans(
+    source: Source, static: Static, part_of: Callable[[int], int], roots: dict[int, _Root]
+) -> None:
+    """Put mmengine's dicts (``model = dict(type=...)``) beside the calls, under their names."""
+    names = static.names
+    for name in _PLANS:
+        found = names.module.bindings.get(name, [])
+        value = found[0].value if len(found) == 1 and found[0].unconditional else None
+        if not isinstance(value, ast.Call) or value.args:
+            continue
+        if not names.is_builtin(value.func, "dict", names.module):
+            continue
+        if static.changes.dynamic or static.changes.of(names.module, name, nested=True):
+            continue
+        node = static.call(value, found[0].frame)
+        root = roots.setdefault(part_of(node.span.start), _Root(source))
+        root.node.entries.append(Entry(name, source.span(found[0].node), node))
 
 
 class _Root:

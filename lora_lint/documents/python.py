@@ -13,6 +13,10 @@ keywords; positional arguments have their position as key, ``0``, and ``"*"`` fr
 on. ``**mapping`` is an entry with the key ``"**"``: if that node is ``unknown``, the call may have
 any other keyword too (``calls.is_open``); if it is a mapping, its entries follow, marked as merged.
 
+The dicts of a config for mmengine (``model = dict(type=SupervisedFinetune, ...)``) stand beside
+the calls, under their own names: ``["model", "lora", "r"]``. The ``value`` of a ``type`` that is a
+name is that name's dotted one (``peft.LoraConfig``), though its node is ``unknown``.
+
 A value that is not certain is an ``unknown`` node whose ``note`` says why. The default of a
 command-line argument, a dataclass field or a parameter has the origin ``default``.
 

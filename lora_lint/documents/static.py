@@ -454,6 +454,8 @@ class Static:
                 self._spread(node, Span(start, start + 2), inner)
             else:
                 end = self._name_end(start)
+                if is_dict and keyword.arg == "type" and inner.kind == "unknown":
+                    inner.value = self.callees.dotted(keyword.value, frame)
                 node.entries.append(Entry(keyword.arg, Span(start, end), inner))
         self._set_later(expression, node)
         self._measure(node)
