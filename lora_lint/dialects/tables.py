@@ -247,10 +247,13 @@ def schema(name: str, title: str, *, closed: bool) -> dict[str, Any]:
     ``closed``: the framework refuses keys that it does not know.
     """
     facts = framework_facts(name)
+    made = _object(facts["keys"], closed=closed)
+    if facts.get("open"):  # only some of the sections are known
+        made.pop("additionalProperties", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{title} {facts['releases'][-1]}" if facts.get("releases") else title,
-        **_object(facts["keys"], closed=closed),
+        **made,
     }
 
 

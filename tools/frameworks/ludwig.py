@@ -64,5 +64,9 @@ def read(wheels: Path) -> dict[str, Any]:
     for name, values in _options(source, "LoraConfig").items():
         keys[name]["choices"] = values
     keys["type"] = {"type": ["string"]}
+    keys["init_lora_weights"] = {}  # the repository has it, the last release not yet
+    table: dict[str, Any] = {name: {"type": ["object"]} for name in ("trainer", "preprocessing")}
+    table["adapter"] = {"type": ["object", "string", "null"], "keys": keys}
+    table |= {"base_model": {"type": ["string"]}, "trust_remote_code": {}}
     presets = ast.literal_eval(source.constants["MODEL_PRESETS"])
-    return facts([archive], {"adapter": {"type": ["object"], "keys": keys}}, presets=presets)
+    return facts([archive], table, open=True, presets=presets)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSIONS = ("0.1.0", "0.1.2", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0")
+# Sections that are passed on to classes of their own, whose keys are not looked at.
+SECTIONS = ("model", "dataset", "step_scheduler", "distributed", "optimizer", "quantization")
 PEFT = r"nemo_automodel/components/_peft/.*\.py"
 REGISTRY = "nemo_automodel/_transformers/registry.py"
 
@@ -39,5 +41,6 @@ def read(wheels: Path) -> dict[str, Any]:
     """The keys of the section ``peft``, and the newest release's own architectures."""
     found = releases(wheels / "nemo_automodel", "nemo-automodel", VERSIONS)
     tables = [_keys(release) for release in found]
-    keys = {"peft": {"type": ["object"], "keys": with_history(tables[-1], tables[:-1])}}
-    return facts(found, keys, architectures=_architectures(found[-1]))
+    keys: Table = {name: {"type": ["object"]} for name in SECTIONS}
+    keys["peft"] = {"type": ["object"], "keys": with_history(tables[-1], tables[:-1])}
+    return facts(found, keys, open=True, architectures=_architectures(found[-1]))
