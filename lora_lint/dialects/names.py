@@ -16,11 +16,12 @@ def linear_names(tree: ModuleTree) -> list[str]:
 
 
 def has_stacked_experts(tree: ModuleTree) -> bool:
-    """Whether a mixture's experts are stacked parameters, which are no linear layers."""
+    """Whether a mixture's experts are stacked parameters, which are no linear layers
+    (transformers 5: ``MixtralExperts.gate_up_proj``).
+    """
     return any(
-        len(shape) == 3 and "Conv" not in node.cls
+        "Expert" in node.cls and any(len(shape) == 3 for shape in node.parameters.values())
         for _, node in tree.named_modules()
-        for shape in node.parameters.values()
     )
 
 
