@@ -334,10 +334,11 @@ def matched(name: str, patterns: Patterns) -> bool:
 
 def patterns_of(value: Callable[[str], Any], *, every: bool) -> Patterns | Undecided:
     """The patterns of a recipe, or why there are none."""
-    wanted, excluded = value("target_modules"), value("exclude_modules") or []
-    wanted = [] if wanted == "all-linear" else wanted
+    wanted, excluded = value("target_modules"), value("exclude_modules")
     if holds_unknown(wanted) or holds_unknown(excluded):
         return Undecided("the patterns of the modules are not static")
+    wanted = [] if wanted == "all-linear" else wanted
+    excluded = [] if excluded is None else excluded
     if not all(isinstance(part, list) for part in (wanted, excluded)) or not all(
         isinstance(entry, str) for entry in (*wanted, *excluded)
     ):

@@ -141,7 +141,7 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
         return Undecided("LoftQ is initialised from the base model's weights")
     if tree is not None and "ForCausalLM" not in tree.cls:
         return Undecided("Unsloth chooses the layers of models that see or hear by switches")
-    if not recipe.value("target_modules"):
+    if recipe["target_modules"].value in ("", []):
         return Undecided("Unsloth chooses the layers where target_modules is empty")
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "bias", "use_rslora", "use_dora")
     return LoraKwargs({name: recipe.value(name) for name in names} | {"task_type": "CAUSAL_LM"})

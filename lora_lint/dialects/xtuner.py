@@ -122,7 +122,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     if section.get("**") is not None:
         unknown = Field(None, "unknown", None, "it may come in through `**`")
         fields |= {n: unknown for n in DIALECT.slots if section.get(n) is None}
-    if fields.get("target_modules", UNSET).value is None and section.get("**") is None:
+    targets = fields.get("target_modules", UNSET)
+    if targets.origin != "unknown" and targets.value is None:
         fields["target_modules"] = Field(
             "all-linear", "default", None, f"{_SFT}: every linear layer's name"
         )

@@ -99,6 +99,11 @@ def test_written_modules_are_taken() -> None:
     assert made.values["target_modules"] == ["q_proj"]
 
 
+def test_modules_that_are_not_static() -> None:
+    recipe = recipe_of(FILE.replace("r=64", "target_modules=chosen(), r=64"), "config.py")
+    assert recipe["target_modules"].origin == "unknown"
+
+
 def test_a_misspelt_key() -> None:
     report = lint_text(FILE.replace("lora_alpha=16", "lora_aplha=16"), "config.py")
     found = [d for d in report.diagnostics if d.severity == "error"]
