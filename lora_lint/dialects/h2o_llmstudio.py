@@ -112,7 +112,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         path=path,
         fields=fields,
         adapter=switch is None or switch.value is not False,
-        private={"unfrozen": unfrozen is not None and bool(unfrozen.items)},
+        switch="training.lora",
+        private={"profile": True, "unfrozen": unfrozen is not None and bool(unfrozen.items)},
     )
 
 

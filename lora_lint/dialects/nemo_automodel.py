@@ -27,7 +27,7 @@ from lora_lint.dialects.base import (
     framework_facts,
     read_slots,
 )
-from lora_lint.dialects.names import as_targets, has_stacked_experts, linear_names
+from lora_lint.dialects.layers import as_targets, has_stacked_experts, linear_names
 from lora_lint.dialects.tables import Reader, judged
 from lora_lint.recipe import UNSET, Field, Recipe, holds_unknown
 

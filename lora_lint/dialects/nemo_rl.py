@@ -128,8 +128,10 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         fields={name: field for name, field in fields.items() if field.origin != "unset"},
         adapter=(enabled is None or enabled.value is not False)
         and not _off(root, str(path[0]), backend),
+        switch="enabled",
         objective=next((name for name in _ALGORITHMS if root.get(name) is not None), None),
         private={
+            "profile": True,
             "backend": backend,
             "every": every,
             "stands": section.get("match_all_linear") is not None or not rests,

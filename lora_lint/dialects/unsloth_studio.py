@@ -105,16 +105,25 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     """A recipe of a Studio file."""
     root = document.parts[part].node
     fields = read_slots(root, path, DIALECT.slots, DIALECT.defaults, null_is_absent=False)
-    fields["quantization"], fields["double_quant"] = _quantization(fields["load_in_4bit"])
     kind = root.at(("training", "training_type"))
+    full = kind is not None and str(kind.value).strip().lower() == "full"
+    if full:  # unsloth_cli/commands/train.py: nothing is quantized then
+        at: KeyPath = ("training", "training_type")
+        fields["load_in_4bit"] = Field(False, "computed", at, "a full fine-tune")
+    fields["quantization"], fields["double_quant"] = _quantization(fields["load_in_4bit"])
     of_command = root.get("model") is not None or root.get("data") is not None
     return Recipe(
         dialect="unsloth_studio",
         part=part,
         path=path,
         fields=fields,
-        adapter=kind is None or str(kind.value).strip().lower() != "full",
-        private={"loftq": _is(root, "use_loftq"), "all": _is(root, "vision_all_linear")},
+        adapter=not full,
+        switch="training_type",
+        private={
+            "profile": True,
+            "loftq": _is(root, "use_loftq"),
+            "all": _is(root, "vision_all_linear"),
+        },
         **(judged(root, path, DIALECT, PYDANTIC) if of_command else {}),
     )
 

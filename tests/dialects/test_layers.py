@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_lint import inject, resolve_model
-from lora_lint.dialects.names import as_targets, has_stacked_experts, linear_names
+from lora_lint.dialects.layers import as_targets, has_stacked_experts, linear_names
 from lora_lint.models import ModuleTree
 
 
