@@ -43,6 +43,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "json": (
         ("llama_factory_v1", ("peft_config",)),
         ("unsloth_studio", ("lora_r",)),
+        ("ai_toolkit", ("process",)),
         ("peft", ()),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),

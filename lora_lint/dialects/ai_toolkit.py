@@ -1,4 +1,4 @@
-"""ai-toolkit's YAML, for models that make images and videos.
+"""ai-toolkit's YAML and JSON, for models that make images and videos.
 
 Read in ostris/ai-toolkit (no releases): toolkit/config_modules.py ``NetworkConfig``,
 ``TrainConfig`` and ``ModelConfig`` for keys and defaults, which take any other key in silence;
@@ -83,7 +83,7 @@ _UNET_ARCHS: Final = ("sd", "sd1", "sd2", "sdxl", "ssd", "vega")
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
     """The processes of a job that train a LoRA network."""
-    if document.format != "yaml":
+    if document.format not in ("yaml", "json"):
         return
     for part, root in enumerate(document.parts):
         job, processes = root.node.get("job"), root.node.at(("config", "process"))

@@ -10,6 +10,7 @@ what it does not write is then not known. Values are OmegaConf's: ``${...}`` ref
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
@@ -115,7 +116,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     for name, at in _BACKEND[backend].items():
         fields[name] = _above(model, path[:1], at, AS_WRITTEN)
     fields["dtype"] = Field(None, "unknown", None, "NeMo RL's own choice for the base weights")
-    fields = {name: without_template(field) for name, field in fields.items()}
+    fields = {name: without_template(_followed(root, field)) for name, field in fields.items()}
     if rests:
         missing = Field(None, "unknown", None, "it may stand in the file that `defaults` names")
         unset = [n for n in (*DIALECT.slots, *_RUN) if fields.get(n, UNSET).origin == "unset"]
@@ -145,6 +146,16 @@ def _above(model: Node, path: KeyPath, at: KeyPath, codec: Codec) -> Field:
     if node is None:
         return UNSET
     return plain_float(read_node(node, path + at, codec), node)
+
+
+def _followed(root: Node, field: Field) -> Field:
+    """What a reference to another key of the file (``${policy.model_name}``) leads to."""
+    written = field.value
+    match = re.fullmatch(r"\$\{([A-Za-z_][\w.]*)\}", written) if isinstance(written, str) else None
+    found = root.at(tuple(match[1].split("."))) if match else None
+    if match is None or found is None or found.kind != "scalar":
+        return field
+    return Field(found.value, "computed", tuple(match[1].split(".")), f"through {written}")
 
 
 def _value(node: Node, *path: str) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +67,12 @@ def test_what_a_process_says() -> None:
         "quantization": "none",
     }
     assert {name: recipe.value(name) for name in said} == said
+
+
+def test_json() -> None:
+    text = json.dumps(yaml.safe_load(FILE), indent=2)
+    assert recipe_of(text, "train.json").value("r") == 32
+    assert '"linear": 8' in roundtrip(text, "r", 8, "train.json")
 
 
 def test_a_transformer_takes_no_alpha() -> None:

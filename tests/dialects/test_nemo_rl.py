@@ -104,6 +104,15 @@ def test_what_another_file_may_hold_is_unknown() -> None:
     assert recipe.value("r") == 8
 
 
+def test_a_reference_into_the_file_is_followed() -> None:
+    value = FILE[FILE.index("policy:") :].replace("policy:", "value:")
+    value = value.replace("meta-llama/Llama-3.2-1B", "${policy.model_name}")
+    recipe = recipe_of(FILE + value.replace(": 1024", ": ${mul:8, 2}"), at=1)
+    assert recipe.path == ("value", "dtensor_cfg", "lora_cfg")
+    assert recipe.value("base_model") == "meta-llama/Llama-3.2-1B"
+    assert recipe["max_length"].origin == "unknown"
+
+
 @given(st.integers(1, 512), st.sampled_from(["r", "lora_alpha", "max_length"]))
 def test_numbers(value: int, field: str) -> None:
     assert "# all" in roundtrip(FILE, field, value)
