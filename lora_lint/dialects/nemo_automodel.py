@@ -294,28 +294,26 @@ def _frozen(root: Node) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=256)
 def _wildcards(pattern: str) -> re.Pattern[str] | None:
-    """A pattern with ``*`` as NeMo's regular expression; None where it is none.
+    """A pattern with ``*`` as the regular expression that NeMo makes of it; None where it is none.
 
-    A ``.*`` behind a whole step of the name keeps its dot; any other ``*`` matches any text. The
-    rest of the pattern is a regular expression as it stands.
+    ``*`` takes any text. ``.*`` behind a whole step of a name takes what is below it, or nothing;
+    behind a fragment of one it takes any text too.
     """
-    parts = re.split(r"(\.?\*)", pattern)
-    made = "^"
-    for at, part in enumerate(parts):
-        if at % 2 == 0:
-            made += part
-        elif part == ".*" and (
-            parts[at - 1].startswith(".")
-            or (at == 1 and parts[0])
-            or re.search(r"\.\d+$", parts[at - 1])
-        ):
-            made += r"(\..*)?"
-        else:
-            made += "(.*)"
+    made, done = "", 0
+    for star in re.finditer(r"\.?\*", pattern):
+        text = pattern[done : star.start()]
+        below = star[0] == ".*" and _is_step(text, first=done == 0)
+        made += text + (r"(?:\..*)?" if below else ".*")
+        done = star.end()
     try:
-        return re.compile(made + "$")
+        return re.compile(made + pattern[done:])
     except re.error:
         return None
+
+
+def _is_step(text: str, *, first: bool) -> bool:
+    """Whether the text before a wildcard is a whole step of a name, as NeMo sees it."""
+    return text.startswith(".") or (first and text != "") or bool(re.search(r"\.\d+$", text))
 
 
 def matched(name: str, patterns: Patterns) -> bool:
@@ -325,7 +323,7 @@ def matched(name: str, patterns: Patterns) -> bool:
 
     def hit(entries: tuple[str, ...]) -> bool:
         return any(
-            name == entry or ((found := _wildcards(entry)) is not None and found.match(name))
+            name == entry or ((found := _wildcards(entry)) is not None and found.fullmatch(name))
             for entry in entries
         )
 
