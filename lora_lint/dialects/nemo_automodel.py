@@ -25,6 +25,7 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     framework_facts,
+    is_template,
     read_slots,
 )
 from lora_lint.dialects.layers import as_targets, has_stacked_experts, linear_names
@@ -168,8 +169,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
 def without_template(field: Field) -> Field:
     """A field, unknown where its value is to be filled in from outside (``${VAR}``)."""
     values = field.value if isinstance(field.value, list) else [field.value]
-    if any(isinstance(value, str) and "${" in value for value in values):
-        return Field(None, "unknown", field.path, "a template")
+    if any(is_template(value) for value in values):
+        return Field(None, "unknown", field.path, "a template fills it in")
     return field
 
 

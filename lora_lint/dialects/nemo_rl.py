@@ -150,7 +150,8 @@ def _above(model: Node, path: KeyPath, at: KeyPath, codec: Codec) -> Field:
 
 def _followed(root: Node, field: Field) -> Field:
     """What a reference to another key of the file (``${policy.model_name}``) leads to."""
-    written = field.value
+    node = root.at(field.path) if field.path is not None else None
+    written = node.value if node is not None else None
     match = re.fullmatch(r"\$\{([A-Za-z_][\w.]*)\}", written) if isinstance(written, str) else None
     found = root.at(tuple(match[1].split("."))) if match else None
     if match is None or found is None or found.kind != "scalar":
