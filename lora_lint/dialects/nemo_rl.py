@@ -31,11 +31,10 @@ from lora_lint.dialects.nemo_automodel import (
     PEFT_DEFAULTS,
     PEFT_KEYS,
     SAME_NAMES,
-    adapted,
-    lowered,
     targets,
     without_template,
 )
+from lora_lint.dialects.nemo_layers import adapted, lowered
 from lora_lint.recipe import NOTHING, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
