@@ -49,8 +49,9 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("trl", ("model_name_or_path",)),
         ("home_made", ("lora", "LoRA", "LORA", "peft")),
     ),
-    "python": (("peft_python", ("LoraConfig",)),),
+    "python": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
     "notebook": (
+        ("xtuner", ("xtuner",)),
         ("peft_python", ("LoraConfig",)),
         ("llama_factory", ("lora",)),
         ("trl", ("lora", "use_peft")),
@@ -63,9 +64,6 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("axolotl", ("axolotl",)),
         ("commands", ("lora",)),
     ),
-    "python": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
-    "notebook": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
-    "shell": (),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")
