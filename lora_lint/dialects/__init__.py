@@ -23,6 +23,7 @@ __all__ = [
     "with_tables",
 ]
 
+_SWIFT: Final = ("tuner_type", "train_type", "sft_type", "split_dataset_ratio", "attn_impl")
 # Dialects by format, in the order in which they are tried, each with words of which its files hold
 # at least one: a module is not even imported for a file that can't be its.
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
@@ -33,6 +34,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ai_toolkit", ("process",)),
         ("nemo_rl", ("lora_cfg", "megatron_cfg")),
         ("ludwig", ("model_type",)),
+        ("ms_swift", _SWIFT),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
@@ -44,6 +46,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("llama_factory_v1", ("peft_config",)),
         ("unsloth_studio", ("lora_r",)),
         ("ai_toolkit", ("process",)),
+        ("ms_swift", _SWIFT),
         ("peft", ()),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
@@ -64,6 +67,9 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("axolotl", ("axolotl",)),
         ("commands", ("lora",)),
     ),
+    "python": (("peft_python", ("LoraConfig",)),),
+    "notebook": (("peft_python", ("LoraConfig",)), ("ms_swift", ("swift", "megatron"))),
+    "shell": (("ms_swift", ("swift", "megatron")),),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")
