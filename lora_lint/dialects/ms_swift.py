@@ -227,6 +227,11 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         found = fields.get(name, UNSET)
         if found.value in words:
             fields[name] = Field(words[str(found.value)], "computed", found.path)
+    if fields["init_lora_weights"].value == "lora-ga":
+        why = "ms-swift hands LoRA-GA to another library"
+        fields["init_lora_weights"] = fields["init_lora_weights"]._replace(
+            value=None, origin="unknown", detail=why
+        )
     listed = fields.get("target_modules", UNSET)
     fields["target_modules"] = _targets(root, path, listed, second=second)
     fields["quantization"], fields["double_quant"] = _quantization(root, path)
