@@ -158,7 +158,9 @@ def lora_keys_without_adapter(subject: RecipeSubject) -> Iterator[Finding]:
     written = next((n for n in fields if _is_set(recipe, n)), None)
     if written is None:
         return
-    off = subject.document.node(recipe.part, (*recipe.path, recipe.switch))
+    steps = ((recipe.switch,), recipe.switch.split("."))  # the latter in a section
+    written_at = ((*recipe.path, *step) for step in steps)
+    off = next((n for at in written_at if (n := subject.document.node(recipe.part, at))), None)
     yield Finding(
         f"LoRA settings are written, but `{recipe.switch}` does not turn LoRA on: this is a full "
         "fine-tune",

@@ -35,6 +35,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("nemo_rl", ("lora_cfg", "megatron_cfg")),
         ("ludwig", ("model_type",)),
         ("ms_swift", _SWIFT),
+        ("oumi", ("use_peft", "peft:")),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
@@ -68,8 +69,12 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("commands", ("lora",)),
     ),
     "python": (("peft_python", ("LoraConfig",)),),
-    "notebook": (("peft_python", ("LoraConfig",)), ("ms_swift", ("swift", "megatron"))),
-    "shell": (("ms_swift", ("swift", "megatron")),),
+    "notebook": (
+        ("peft_python", ("LoraConfig",)),
+        ("ms_swift", ("swift", "megatron")),
+        ("oumi", ("oumi",)),
+    ),
+    "shell": (("ms_swift", ("swift", "megatron")), ("oumi", ("oumi",))),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")
