@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_lint.dialects import dialect, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What makes a file the framework's own.
 BASES: dict[str, dict[str, Any]] = {
@@ -38,6 +41,22 @@ BASES: dict[str, dict[str, Any]] = {
         "output_dir": "out",
     },
     "trl": {"model_name_or_path": "acme/model", "use_peft": True, "dataset_name": "acme/data"},
+    "ms_swift": {"model": "acme/model", "tuner_type": "lora", "dataset": "acme/data"},
+    "oumi": {
+        "model.model_name": "acme/model",
+        "training.use_peft": True,
+        "training.trainer_type": "TRL_SFT",
+    },
+    "autotrain": {
+        "task": "llm-sft",
+        "base_model": "acme/model",
+        "project_name": "acme",
+        "log": "none",
+        "backend": "local",
+        "data": "{path: a, train_split: train, valid_split: null, chat_template: null, "
+        "column_mapping: {text_column: text}}",
+        "params.peft": True,
+    },
 }
 FIELDS = (
     "r",
@@ -50,6 +69,17 @@ FIELDS = (
 QUANTIZED = {
     "axolotl": ({"load_in_8bit": True}, {"adapter": "qlora", "load_in_4bit": True}),
     "llama_factory": ({"quantization_bit": 4}, {"quantization_bit": 8}),
+    "ms_swift": (
+        {"quant_method": "bnb", "quant_bits": 4},
+        {"quant_method": "bnb", "quant_bits": 8},
+        {"quant_method": "bnb", "quant_bits": 4, "bnb_4bit_quant_type": "fp4"},
+    ),
+    "oumi": (
+        {"peft.q_lora": True},
+        {"peft.q_lora": "yes", "peft.q_lora_bits": 8},
+        {"peft.q_lora": True, "peft.bnb_4bit_quant_type": "nf4"},
+    ),
+    "autotrain": ({"params.quantization": "int8"}, {"params.quantization": "null"}),
     "trl": (
         {"load_in_4bit": True},
         {"load_in_8bit": True},
@@ -80,13 +110,27 @@ def text(name: str, rng: random.Random) -> str:
     }
     for field in FIELDS:
         path = slots[field].path
-        if len(path) == 1 and rng.random() < 0.5:
+        if all(isinstance(step, str) for step in path) and rng.random() < 0.5:
             types = (tables.entry(keys, path) or {}).get("type", ["string"])
-            written[str(path[0])] = value(types, field, rng)
+            written[".".join(map(str, path))] = value(types, field, rng)
     if rng.random() < 0.4:
         extra = rng.choice(QUANTIZED[name])
         written |= {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in extra.items()}
-    return "".join(f"{key}: {v}\n" for key, v in written.items())
+    return "".join(f"{line}\n" for line in nested(written))
+
+
+def nested(written: dict[str, str]) -> Iterator[str]:
+    """Lines of YAML for values by their keys' paths, ``peft.lora_r``, one level deep."""
+    sections: dict[str, list[str]] = {}
+    for key, v in written.items():
+        section, dot, name = key.rpartition(".")
+        if dot:
+            sections.setdefault(section, []).append(f"  {name}: {v}")
+        else:
+            yield f"{key}: {v}"
+    for section, lines in sections.items():
+        yield f"{section}:"
+        yield from lines
 
 
 STARTS = {

@@ -230,7 +230,7 @@ def unknown_key(subject: RecipeSubject) -> Iterator[Finding]:
             continue
         effects = {
             "rejected": f'{spelling.title} stops with "{stray.words or spelling.refusal}"',
-            "ignored": f"{spelling.title} ignores it without a word",
+            "ignored": _ignored(spelling),
             "unclear": "LoraConfig does not take it",
         }
         free = near is not None and not subject.recipe.written(_field_of(spelling, near))
@@ -292,7 +292,7 @@ def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
         effect = (
             f'{spelling.title} stops with "{stray.words or spelling.refusal}"'
             if stray.effect == "rejected"
-            else f"{spelling.title} ignores it without a word"
+            else _ignored(spelling)
         )
         simple = node is not None and node.kind == "scalar"
         yield Finding(
@@ -304,6 +304,11 @@ def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
             if simple
             else (),
         )
+
+
+def _ignored(spelling: Dialect) -> str:
+    how = "only warns that it is not used" if spelling.warns else "ignores it without a word"
+    return f"{spelling.title} {how}"
 
 
 def _field_of(spelling: Dialect, key: str) -> str:

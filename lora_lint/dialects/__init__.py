@@ -36,6 +36,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ludwig", ("model_type",)),
         ("ms_swift", _SWIFT),
         ("oumi", ("use_peft", "peft:")),
+        ("autotrain", ("task: llm",)),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
@@ -73,8 +74,13 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("peft_python", ("LoraConfig",)),
         ("ms_swift", ("swift", "megatron")),
         ("oumi", ("oumi",)),
+        ("autotrain", ("autotrain",)),
     ),
-    "shell": (("ms_swift", ("swift", "megatron")), ("oumi", ("oumi",))),
+    "shell": (
+        ("ms_swift", ("swift", "megatron")),
+        ("oumi", ("oumi",)),
+        ("autotrain", ("autotrain",)),
+    ),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")

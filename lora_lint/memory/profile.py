@@ -38,6 +38,12 @@ _FRAMEWORKS = {
     "axolotl": TRAINER._replace(kbit_preparation=None),
     # model/model_utils/checkpointing.py prepares models itself, without a cast of the embeddings
     "llama_factory": TRAINER._replace(kbit_preparation=False),
+    # pipelines/train/tuner.py gives the quantized model to PEFT as it is
+    "ms_swift": TRAINER._replace(kbit_preparation=False),
+    # builders/models.py ``build_peft_model``
+    "oumi": TRAINER._replace(kbit_preparation=True),
+    # trainers/clm/utils.py for its own trainer, TRL's for the others
+    "autotrain": TRAINER._replace(kbit_preparation=None),
     # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
     "trl": TRAINER._replace(kbit_preparation=None),
 }
