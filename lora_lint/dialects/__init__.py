@@ -37,6 +37,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ms_swift", _SWIFT),
         ("oumi", ("use_peft", "peft:")),
         ("autotrain", ("task: llm",)),
+        ("verl", ("lora_rank", "lora_A_init_method")),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
         ("trl", ("model_name_or_path",)),
@@ -75,11 +76,13 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ms_swift", ("swift", "megatron")),
         ("oumi", ("oumi",)),
         ("autotrain", ("autotrain",)),
+        ("verl", ("lora_rank", "lora.rank")),
     ),
     "shell": (
         ("ms_swift", ("swift", "megatron")),
         ("oumi", ("oumi",)),
         ("autotrain", ("autotrain",)),
+        ("verl", ("lora_rank", "lora.rank")),
     ),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
