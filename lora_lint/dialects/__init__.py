@@ -77,12 +77,14 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("oumi", ("oumi",)),
         ("autotrain", ("autotrain",)),
         ("verl", ("lora_rank", "lora.rank")),
+        ("openrlhf", ("openrlhf",)),
     ),
     "shell": (
         ("ms_swift", ("swift", "megatron")),
         ("oumi", ("oumi",)),
         ("autotrain", ("autotrain",)),
         ("verl", ("lora_rank", "lora.rank")),
+        ("openrlhf", ("openrlhf",)),
     ),
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
