@@ -76,6 +76,11 @@ _DEFAULTS: Final = {
     "bias": Default("none", _ENGINE),
     "task_type": Default("CAUSAL_LM", _ENGINE),
 }
+_SFT: Final = "verl 0.9.1 trainer/config/sft_trainer_engine.yaml"
+_SFT_DEFAULTS: Final = {
+    "per_device_train_batch_size": Default(4, _SFT),
+    "max_length": Default(1024, _SFT),
+}
 # Settings of Megatron's LoRA, which stand in a section of their own.
 _MEGATRON: Final = {
     "r": "rank",
@@ -205,7 +210,8 @@ def _command(root: Node, part: int) -> Recipe:
     for name, at in _PLACES[place].items():
         codec = AS_WRITTEN if name == "dtype" else NUMBER
         slots[name] = Slot(name, (".".join(map(str, at)),), codec)
-    fields = read_slots(root, (), slots, DIALECT.defaults, null_is_absent=False)
+    defaults = _DEFAULTS | (_SFT_DEFAULTS if prefix == "model." else {})
+    fields = read_slots(root, (), slots, defaults, null_is_absent=False)
     named = next((k for k in root.keys() if k.replace("-", "_").startswith("config_")), None)
     fields = arguments.unsettled(root, fields, "the config file" if named else None)
     return _recipe(part, (), fields, root, switch=f"{prefix}lora_rank", megatron=megatron)

@@ -43,9 +43,11 @@ def _keys(release: Release) -> Table:
         roots |= {key: {} for key in found if key != "defaults"}
         for holder in (found, found.get("actor_rollout_ref") or {}):
             models.append(_section(holder.get("model")))
-    model = {"type": ["object"], "keys": merged(models)}
+    model: dict[str, Any] = {"type": ["object"], "keys": merged(models)}
+    model["keys"].setdefault("target_parameters", {})  # workers/config/model.py
     ours = {"actor_rollout_ref": {"type": ["object"], "keys": _rest(model)}, "model": model}
-    return roots | ours
+    # a part of a config is a file of its own: trainer/config/model/hf_model.yaml
+    return model["keys"] | roots | ours
 
 
 def _rest(model: dict[str, Any]) -> Table:
