@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lora_lint.diagnostics import KeyPath
     from lora_lint.dialects.base import Slot
     from lora_lint.dialects.tables import Table
-    from lora_lint.recipe import Misfit, StrayKey
 
 # argparse behind texts: the type's own function reads each, other choices are refused.
 ARGPARSE: Final = tables.Reader(texts=True, to_text=True, choices=True, types=True)
@@ -152,9 +151,7 @@ def _text_node(node: Node, known: Mapping[str, Any]) -> Node:
     return made
 
 
-def judged(
-    root: Node, path: KeyPath, keys: Table, *, shared: Iterable[str] = ()
-) -> dict[str, tuple[StrayKey | Misfit, ...]]:
+def judged(root: Node, path: KeyPath, keys: Table, *, shared: Iterable[str] = ()) -> dict[str, Any]:
     """The options and values that an argument parser does not take, as parts of a ``Recipe``.
 
     A beginning of an option's name is left alone, and ``shared`` are options of the program that

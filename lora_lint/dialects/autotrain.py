@@ -25,7 +25,7 @@ from lora_lint.dialects.base import (
     read_slots,
 )
 from lora_lint.dialects.tables import PYDANTIC, judged
-from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
+from lora_lint.recipe import UNKNOWN, Field, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
+    from lora_lint.recipe import Origin
 
 
 def _split(value: Any) -> Any:
@@ -167,7 +168,7 @@ def _model(params: Node, where: KeyPath) -> dict[str, Field]:
     node = params.get(arguments.key_of(params, "quantization"))
     kind = node.value if node is not None and node.kind == "scalar" else "int4"
     key = (*where, arguments.key_of(params, "quantization"))
-    origin = "default" if node is None else "computed"
+    origin: Origin = "default" if node is None else "computed"
     if node is not None and node.kind == "unknown":
         fields["quantization"] = Field(None, "unknown", key, node.note)
     elif _truth(params, "peft") is False or kind not in ("int4", "int8"):

@@ -282,8 +282,8 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  #
     if recipe.private["other_way"]:
         return Undecided(recipe.private["other_way"])
     value = recipe.value
-    names = ("r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules")
-    names += ("target_parameters", "modules_to_save", "bias", "task_type", "init_lora_weights")
+    modules = ("target_modules", "exclude_modules", "target_parameters", "modules_to_save")
+    names = ("r", "lora_alpha", "lora_dropout", *modules, "bias", "task_type", "init_lora_weights")
     values = {name: value(name) for name in names}
     if values["target_modules"] == ["all-linear"]:
         values["target_modules"] = "all-linear"

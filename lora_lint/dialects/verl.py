@@ -137,9 +137,8 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
             if model is None or model.kind != "mapping":
                 continue
             keys = set(model.keys())
-            if keys & _MARKS and ("lora_rank" in keys or _is_megatron(model)):
-                yield part, path
-            elif path and _is_megatron(model) and "override_config" in keys:
+            told = "lora_rank" in keys or _is_megatron(model)
+            if told and keys & (_MARKS | ({"override_config"} if path else set())):
                 yield part, path
 
 
@@ -164,8 +163,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     root = document.parts[part].node
     if arguments.is_command(root):
         return _command(root, part)
-    model = root.at(path) if path else root
-    assert model is not None
+    model = root.at(path) or root
     slots = dict(DIALECT.slots)
     if model.get("path") is None and model.get("partial_pretrain") is not None:
         slots["base_model"] = Slot("base_model", ("partial_pretrain",))

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
 from frameworks.common import Release, Table, facts, merged, releases, with_history
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def _keys(release: Release) -> Table:
             models.append(_section(found))
             continue
         roots |= {key: {} for key in found if key != "defaults"}
-        for holder in (found, found.get("actor_rollout_ref") or {}):
-            models.append(_section(holder.get("model")))
+        holders = (found, found.get("actor_rollout_ref") or {})
+        models.extend(_section(holder.get("model")) for holder in holders)
     model: dict[str, Any] = {"type": ["object"], "keys": merged(models)}
     model["keys"].setdefault("target_parameters", {})  # workers/config/model.py
     ours = {"actor_rollout_ref": {"type": ["object"], "keys": _rest(model)}, "model": model}

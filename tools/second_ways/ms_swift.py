@@ -66,9 +66,8 @@ def reading(path: str) -> dict[str, Any]:
     }
     if targets == ["all-linear"] or not {"all-linear", "all-embedding"} & set(targets):
         told["target_modules"] = "all-linear" if targets == ["all-linear"] else targets
-    for name, value in (("max_length", args.max_length), ("dtype", args.torch_dtype)):
-        if value is not None:  # else of the model's own config
-            told[name] = value
+    rest_of = {"max_length": args.max_length, "dtype": args.torch_dtype}
+    told |= {name: value for name, value in rest_of.items() if value is not None}
     return told
 
 

@@ -33,7 +33,7 @@ def parser(script: str) -> argparse.ArgumentParser:
     from datetime import datetime
 
     names["datetime"] = datetime  # type: ignore[assignment]
-    exec(compile(ast.Module(main.body[:until], []), script, "exec"), names)  # noqa: S102
+    exec(compile(ast.Module(main.body[:until], []), script, "exec"), names)
     found = names["parser"]
     assert isinstance(found, argparse.ArgumentParser)
     return found
@@ -48,7 +48,7 @@ def reading(path: str) -> dict[str, Any]:
     at = next(i for i, word in enumerate(words) if word.startswith("openrlhf.cli."))
     script = words[at].rpartition(".")[2]
     try:
-        with redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123, SIM115
+        with redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123
             args = vars(parser(script).parse_args(words[at + 1 :]))
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - any refusal is an answer
         return {"error": f"{type(exc).__name__}: {exc}"}
