@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects import tables
-from lora_lint.dialects.base import BOOLEAN, NUMBER, Codec, read_node
+from lora_lint.dialects.base import BOOLEAN, Codec
 from lora_lint.documents.shell import holds_more
 from lora_lint.documents.tree import Entry, Node
-from lora_lint.recipe import UNSET, Field
+from lora_lint.recipe import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,11 +114,6 @@ def unsettled(root: Node, fields: dict[str, Field], source: str | None) -> dict[
     return fields
 
 
-def unwritten(fields: Mapping[str, Field], names: Iterable[str]) -> dict[str, Field]:
-    """Fields that are not there, as unset ones."""
-    return {name: fields.get(name, UNSET) for name in names}
-
-
 def texts(root: Node, keys: Table) -> Node:
     """A mapping as argparse gets it: keys with underscores, scalars as texts, lists where a list
     is taken; a text that spells one of the declared choices is that choice.
@@ -158,8 +153,8 @@ def judged(root: Node, path: KeyPath, keys: Table, *, shared: Iterable[str] = ()
     the table lacks.
     """
     seen = texts(root, keys)
-    names = {entry.key: original.key for entry, original in zip(
-        seen.entries, [e for e in root.entries if isinstance(e.key, str)], strict=True)}  # fmt: skip
+    written = [entry.key for entry in root.entries if isinstance(entry.key, str)]
+    names = dict(zip((entry.key for entry in seen.entries), written, strict=True))
     strays = [
         found._replace(path=(*path, str(names[found.name])))
         for found in tables.stray(seen, (), keys, "rejected")
@@ -175,10 +170,3 @@ def judged(root: Node, path: KeyPath, keys: Table, *, shared: Iterable[str] = ()
         if node is not None and len(found.path) == 1:
             misfits.append(found._replace(path=(*path, key), value=node.plain()))
     return {"stray": tuple(strays), "misfits": tuple(misfits)}
-
-
-def field_of(root: Node, path: KeyPath, key: str, codec: Codec = NUMBER) -> Field | None:
-    """A field by its key, None where it is not written."""
-    spelled_key = key_of(root, key)
-    node = root.get(spelled_key)
-    return read_node(node, (*path, spelled_key), codec) if node is not None else None

@@ -3,7 +3,8 @@
 Read in autotrain-advanced 0.8.36: parser.py for files (``yaml.safe_load``; ``params`` is handed to
 pydantic as it is), trainers/clm/params.py for keys, types and defaults, trainers/clm/utils.py and
 train_clm_*.py for what becomes of them, cli/run_llm.py for the options. Keys that are not known
-only give a warning. It is tied to transformers 4.48.0.
+only give a warning. It is tied to transformers 4.48.0. Commands of releases 0.6 and 0.7 have other
+names for some options (``--use_peft``, ``--use_int4``).
 """
 
 from __future__ import annotations
@@ -79,6 +80,14 @@ _DEFAULTS: Final = {
     "optim": Default("adamw_torch", _PARAMS),
     "learning_rate": Default(3e-5, _PARAMS),
 }
+# Options of releases 0.6 and 0.7 (read in 0.6.48 and 0.7.10), by what they are called since.
+_OLDER: Final = {
+    "per_device_train_batch_size": ("train_batch_size",),
+    "learning_rate": ("learning_rate",),
+}
+_OLD_OPTIONS: Final = ("use_peft", "use_int4", "use_int8", "learning_rate", "train_batch_size")
+# Settings whose defaults those releases have otherwise.
+_CHANGED: Final = ("target_modules", "quantization", "gradient_accumulation_steps")
 _LORA_KEYS: Final = frozenset({"lora_r", "lora_alpha", "lora_dropout", "target_modules"})
 
 
@@ -98,7 +107,7 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
         if not named or params is None:
             continue
         keys = {key.replace("-", "_") for key in params.keys()}
-        if keys & _LORA_KEYS or _truth(params, "peft"):
+        if keys & _LORA_KEYS or _adapter(params):
             yield part, ()
 
 
@@ -114,6 +123,12 @@ def _truth(params: Node, key: str, *, default: bool = False) -> bool | None:
     return arguments.truth(params, key, default=default)
 
 
+def _adapter(params: Node) -> bool | None:
+    """Whether PEFT is on, by the option's name of any release; None where it is not static."""
+    told = (_truth(params, "peft"), _truth(params, "use_peft"))
+    return None if None in told else any(told)
+
+
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
     """A recipe of an AutoTrain file or command."""
     root = document.parts[part].node
@@ -122,7 +137,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     under: KeyPath = () if command else ("params",)
     slots = {name: slot._replace(path=slot.path[-1:]) for name, slot in DIALECT.slots.items()}
     base = slots.pop("base_model")
-    slots = arguments.spelled(slots, params)
+    slots = arguments.spelled(slots, params, _OLDER if command else None)
     fields = read_slots(params, (*path, *under), slots, DIALECT.defaults, null_is_absent=False)
     model = {"base_model": base._replace(path=("model",)) if command else base}
     fields |= read_slots(root, path, arguments.spelled(model, root), {}, null_is_absent=False)
@@ -137,6 +152,13 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields["task_type"] = Field(
         "SEQ_CLS" if task == "reward" else "CAUSAL_LM", "computed", None, _UTILS
     )
+    if command and any(params.get(arguments.key_of(params, key)) for key in _OLD_OPTIONS):
+        reason = "releases before 0.8 have other defaults"
+        fields |= {
+            name: Field(None, "unknown", None, reason)
+            for name in _CHANGED
+            if fields[name].origin == "default"
+        }
     fields = arguments.unsettled(root, fields, None)
     found = {} if command else judged(root, path, DIALECT, PYDANTIC)
     unsloth = _truth(params, "unsloth") is not False and task in ("default", "sft")
@@ -147,7 +169,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         fields=fields,
         **found,
         model_class="AutoModelForSequenceClassification" if task == "reward" else None,
-        adapter=_truth(params, "peft") is not False,
+        adapter=_adapter(params) is not False,
         switch="peft" if command else "params.peft",
         objective=task,
         private={"unsloth": unsloth},
@@ -171,7 +193,12 @@ def _model(params: Node, where: KeyPath) -> dict[str, Field]:
     origin: Origin = "default" if node is None else "computed"
     if node is not None and node.kind == "unknown":
         fields["quantization"] = Field(None, "unknown", key, node.note)
-    elif _truth(params, "peft") is False or kind not in ("int4", "int8"):
+    elif _truth(params, "use_int4") or _truth(params, "use_int8"):
+        older = "use_int4" if _truth(params, "use_int4") else "use_int8"
+        name = {"use_int4": "nf4", "use_int8": "int8"}[older]
+        where_older = (*where, arguments.key_of(params, older))
+        fields["quantization"] = Field(name, "computed", where_older, _UTILS)
+    elif _adapter(params) is False or kind not in ("int4", "int8"):
         fields["quantization"] = Field("none", origin, key if node else None, _UTILS)
     else:
         name = {"int4": "nf4", "int8": "int8"}[str(kind)]

@@ -119,9 +119,10 @@ class Dialect(NamedTuple):
     known. ``parses_numbers``: the framework takes a number out of a string (``1e-4``);
     ``checks_types``: it refuses values of a wrong type itself; ``refuses_duplicates``: and a key
     that is set twice. ``refusal`` is what it says to a key it does not know; where it is empty,
-    such keys are ignored (``warns``: with a warning). ``applied_by`` names what puts the LoRA layers into the model: PEFT, or
-    the framework itself; ``lower`` then gives the LoraConfig that would do the same. ``certain`` is
-    False where the meaning of the keys is the file's own affair (home-made files).
+    such keys are ignored (``warns``: with a warning). ``applied_by`` names what puts LoRA's layers
+    into the model: PEFT, or the framework itself; ``lower`` then gives the LoraConfig that would do
+    the same. ``certain`` is False where the meaning of the keys is the file's own affair (home-made
+    files).
     """
 
     name: str

@@ -1,9 +1,10 @@
 """ms-swift: its YAML and JSON files, and the commands ``swift`` and ``megatron``.
 
-Read in ms_swift 4.6.0: arguments/*.py, trainers/arguments.py and megatron/arguments/megatron_args.py
-for keys, types and defaults; pipelines/train/tuner.py and utils/transformers_utils.py for what
-becomes of them; cli/main.py ``parse_yaml_args`` for files, which become a command line, so that
-each value goes through argparse as a text; pipelines/base.py refuses what is left over. Older
+Read in ms_swift 4.6.0: arguments/*.py, trainers/arguments.py and
+megatron/arguments/megatron_args.py for keys, types and defaults; pipelines/train/tuner.py and
+utils/transformers_utils.py for what becomes of them; cli/main.py ``parse_yaml_args`` for files,
+which become a command line, so that each value goes through argparse as a text; pipelines/base.py
+refuses what is left over. Older
 releases (2.6.1, 3.9.3) have other names: ``sft_type`` and ``train_type``, ``model_id_or_path``,
 ``lora_dropout_p``.
 """

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lora_lint import Options, dialects, lint_text
 from lora_lint.dialects import LoraKwargs, Undecided, autotrain
 from lora_lint.documents import parse
+from lora_lint.recipe import UNKNOWN
 from tests.dialects.roundtrip import recipe_of, roundtrip
 
 FILE = """\
@@ -77,6 +78,19 @@ def test_peft_must_be_turned_on() -> None:
     assert "TR615" in codes(FILE.replace("  peft: true\n", ""))
     assert "TR615" in codes(COMMAND.replace("--peft ", ""), "train.sh")
     assert "TR615" not in codes(FILE) | codes(COMMAND, "train.sh")
+
+
+def test_options_of_older_releases() -> None:
+    text = (
+        "autotrain llm --train --model acme/model --use_peft --use_int4 --learning_rate 2e-4 "
+        "--train_batch_size 8 --lora_r 4 --trainer sft\n"
+    )
+    recipe = recipe_of(text, "a.sh")
+    assert recipe.adapter
+    assert (recipe.value("quantization"), recipe.value("learning_rate")) == ("nf4", 2e-4)
+    assert recipe.value("per_device_train_batch_size") == 8
+    assert recipe.value("target_modules") is UNKNOWN  # none in 0.6, all-linear since
+    assert not codes(text, "a.sh")
 
 
 def test_quantization_counts_only_with_peft() -> None:
