@@ -161,6 +161,8 @@ _TASKS: Final = {
     "decision": "CAUSAL_LM",
 }
 _ALL: Final = ("all-linear", "all-embedding")
+# What ms-swift 2 calls so, by lists of its own.
+_SECOND_ALL: Final = ("ALL", "DEFAULT", "EMBEDDING", "AUTO")
 # Mamba models, whose ``out_proj`` and ``conv1d`` ms-swift drops from its targets.
 _MAMBA: Final = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 _NO_MAMBA: Final = frozenset({"out_proj", "conv1d"})
@@ -228,6 +230,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         found = fields.get(name, UNSET)
         if found.value in words:
             fields[name] = Field(words[str(found.value)], "computed", found.path)
+    if fields.get("dtype", UNSET).value == "AUTO":
+        fields["dtype"] = UNSET  # the model's own
     if fields["init_lora_weights"].value == "lora-ga":
         why = "ms-swift hands LoRA-GA to another library"
         fields["init_lora_weights"] = fields["init_lora_weights"]._replace(
@@ -295,7 +299,9 @@ def _targets(root: Node, path: KeyPath, listed: Field, *, second: bool) -> Field
             return Field(None, "unknown", None, "ms-swift 2's own list for the model's type")
         return Field("all-linear", "default", None, f"{_TUNER}: all-linear")
     value = listed.value
-    if value == ["all-linear"] or value == ["ALL"]:
+    if isinstance(value, list) and any(word in value for word in _SECOND_ALL):
+        return Field(None, "unknown", listed.path, "ms-swift 2's own list for the model's type")
+    if value == ["all-linear"]:
         return Field("all-linear", "computed", listed.path, "every linear layer (all-linear)")
     if isinstance(value, list) and any(word in value for word in _ALL):
         return Field(
@@ -410,13 +416,13 @@ def _expanded(recipe: Recipe, tree: ModuleTree | None) -> Any:
         return field.value
     if field.origin == "default" or listed == "all-linear":
         listed = ["all-linear"]
-    if not isinstance(listed, list) or not any(word in listed for word in (*_ALL, "ALL")):
+    if not isinstance(listed, list) or not any(word in listed for word in _ALL):
         return listed
     if tree is None:
         return Undecided("all-linear depends on the model's module names")
     embedding = "all-embedding" in listed
-    names = [name for name in listed if name not in (*_ALL, "ALL")]
-    if "all-linear" in listed or "ALL" in listed:
+    names = [name for name in listed if name not in _ALL]
+    if "all-linear" in listed:
         known = _family(tree)
         if isinstance(known, Undecided):
             return known

@@ -145,6 +145,18 @@ def test_older_defaults_of_targets_are_not_known() -> None:
     assert recipe.value("target_modules") is UNKNOWN
 
 
+@pytest.mark.parametrize("word", ["ALL", "DEFAULT", "EMBEDDING"])
+def test_older_words_for_targets(word: str) -> None:
+    text = (
+        "swift sft --model_id_or_path Qwen/Qwen2.5-7B-Instruct --sft_type lora --dtype AUTO "
+        f"--lora_target_modules {word} --lora_dropout_p 0.05 --self_cognition_sample 3000\n"
+    )
+    recipe = recipe_of(text, "a.sh")
+    assert recipe.value("target_modules") is UNKNOWN
+    assert recipe.value("dtype") is None
+    assert not codes(text, "a.sh")
+
+
 def test_bits_count_only_beside_a_method() -> None:
     assert recipe_of(FILE + "quant_bits: 4\n").value("quantization") == "none"
     text = FILE + "quant_bits: 4\nquant_method: bnb\n"
