@@ -3,8 +3,8 @@
 Read in oumi 0.9: core/configs/training_config.py and core/configs/params/*.py for keys, types and
 defaults; ``PeftParams.to_lora`` and ``to_bits_and_bytes`` and builders/models.py for what becomes
 of them; core/configs/base_config.py for how files are read: OmegaConf with a structured config,
-which refuses keys it does not know, keys set twice and values of other types, takes ``1e-4`` and ``"8"``
-for numbers and an enum by its member's name or value. ``${...}`` stays the text that it is.
+which refuses keys it does not know, keys set twice and values of other types, takes ``1e-4`` and
+``"8"`` for numbers and an enum by its member's name or value. ``${...}`` stays the text that it is.
 """
 
 from __future__ import annotations
