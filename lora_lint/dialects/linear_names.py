@@ -101,8 +101,10 @@ def _names(
     listed = list(modules)
     inner = {plain for name, node in listed if not cond(plain := _NUMBER.sub("{}.", name), node)}
     found: dict[str, None] = {}
+    done: set[str] = set()  # layers that differ in their number alone have one name
     for name, node in listed:
-        if not cond(name, node):
+        plain = _NUMBER.sub("{}.", name)
+        if plain in done or not cond(name, node):
             continue
         before = name.split(".")
         short = before.pop()
@@ -110,4 +112,6 @@ def _names(
             while before and other.endswith(_NUMBER.sub("{}.", short)):
                 short = f"{before.pop()}.{short}"
         found[short] = None
+        if not any(step.isdigit() for step in short.split(".")):
+            done.add(plain)
     return sorted(found)
