@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import shlex
 import sys
 from contextlib import redirect_stdout
@@ -30,6 +31,7 @@ def words(path: str) -> list[str] | None:
         parse_yaml_args(argv)
         return None if "--global_batch_size" in argv else argv
     text = Path(path).read_text(encoding="utf-8").replace("\\\n", " ")
+    text = re.sub(r"--\w+ \$\([^)]*\)", "", text)  # what only the shell can know
     for line in text.splitlines():
         found = shlex.split(line)
         if "swift" in found:
