@@ -36,7 +36,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ludwig", ("model_type",)),
         ("ms_swift", _SWIFT),
         ("oumi", ("use_peft", "peft:")),
-        ("autotrain", ("task: llm",)),
+        ("autotrain", ("project_name",)),
         ("verl", ("lora_rank", "lora_A_init_method")),
         ("axolotl", ("base_model",)),
         ("llama_factory", ("model_name_or_path",)),
