@@ -24,6 +24,18 @@ __all__ = [
 ]
 
 _SWIFT: Final = ("tuner_type", "train_type", "sft_type", "split_dataset_ratio", "attn_impl")
+_PYTHON: Final = (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",)))
+_COMMANDS: Final = (
+    ("ms_swift", ("swift", "megatron")),
+    ("oumi", ("oumi",)),
+    ("autotrain", ("autotrain",)),
+    ("verl", ("lora_rank", "lora.rank")),
+    ("openrlhf", ("openrlhf",)),
+    ("llama_factory", ("lora",)),
+    ("trl", ("lora", "peft")),
+    ("axolotl", ("axolotl",)),
+    ("commands", ("lora",)),
+)
 # Dialects by format, in the order in which they are tried, each with words of which its files hold
 # at least one: a module is not even imported for a file that can't be its.
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
@@ -55,37 +67,9 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("trl", ("model_name_or_path",)),
         ("home_made", ("lora", "LoRA", "LORA", "peft")),
     ),
-    "python": (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",))),
-    "notebook": (
-        ("xtuner", ("xtuner",)),
-        ("peft_python", ("LoraConfig",)),
-        ("llama_factory", ("lora",)),
-        ("trl", ("lora", "use_peft")),
-        ("axolotl", ("axolotl",)),
-        ("commands", ("lora",)),
-    ),
-    "shell": (
-        ("llama_factory", ("lora",)),
-        ("trl", ("lora", "peft")),
-        ("axolotl", ("axolotl",)),
-        ("commands", ("lora",)),
-    ),
-    "python": (("peft_python", ("LoraConfig",)),),
-    "notebook": (
-        ("peft_python", ("LoraConfig",)),
-        ("ms_swift", ("swift", "megatron")),
-        ("oumi", ("oumi",)),
-        ("autotrain", ("autotrain",)),
-        ("verl", ("lora_rank", "lora.rank")),
-        ("openrlhf", ("openrlhf",)),
-    ),
-    "shell": (
-        ("ms_swift", ("swift", "megatron")),
-        ("oumi", ("oumi",)),
-        ("autotrain", ("autotrain",)),
-        ("verl", ("lora_rank", "lora.rank")),
-        ("openrlhf", ("openrlhf",)),
-    ),
+    "python": _PYTHON,
+    "notebook": (*_PYTHON, *_COMMANDS),
+    "shell": _COMMANDS,
 }
 # Formats in which one file may hold runs in the spelling of several frameworks.
 _MIXED: Final = ("python", "notebook", "shell")
