@@ -17,7 +17,7 @@ from lora_lint.settings import Settings
 
 # A folder's dialects, where its name is not one.
 DIALECTS = {
-    "custom_yaml": ("home_made", "peft", "ms_swift", "llama_factory_v1", "verl"),
+    "custom_yaml": ("home_made", "peft", "ms_swift_ray", "llama_factory_v1", "verl"),
     "llamafactory": ("llama_factory", "llama_factory_v1"),
     "mlx": ("mlx_lm",),
     "peft_adapter": ("peft",),

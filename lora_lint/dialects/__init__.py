@@ -46,6 +46,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("ai_toolkit", ("process",)),
         ("nemo_rl", ("lora_cfg", "megatron_cfg")),
         ("ludwig", ("model_type",)),
+        ("ms_swift_ray", _SWIFT),
         ("ms_swift", _SWIFT),
         ("oumi", ("use_peft", "peft:")),
         ("autotrain", ("project_name",)),

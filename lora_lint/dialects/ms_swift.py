@@ -268,6 +268,16 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     )
 
 
+def megatron_slots() -> dict[str, Slot]:
+    """The keys of a run on Megatron."""
+    return _slots(megatron=True)
+
+
+def megatron_defaults() -> dict[str, Default]:
+    """What absent keys mean in a run on Megatron."""
+    return _defaults(megatron=True, second=False)
+
+
 def _slots(*, megatron: bool) -> dict[str, Slot]:
     if not megatron:
         return dict(DIALECT.slots)

@@ -44,7 +44,7 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
         if slot is not None and recipe[change.field].origin == "computed":
             msg = f"{change.field} follows from {read_at[-1]}"
             raise NotEditable(msg)
-        # the file has it elsewhere, such as above the LoRA section; a key of that name is the slot's
+        # the file has it elsewhere, such as above the LoRA section; its name says how it is spelled
         slot = slot if slot is not None and slot.path[-1] == read_at[-1] else None
         path = read_at
     codec = slot.codec if slot is not None else AS_WRITTEN
