@@ -40,6 +40,7 @@ _COMMANDS: Final = (
 # at least one: a module is not even imported for a file that can't be its.
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "yaml": (
+        ("torchtune", ("_component_",)),
         ("nemo_automodel", ("nemo_automodel",)),
         ("unsloth_studio", ("lora_r",)),
         ("h2o_llmstudio", ("llm_backbone",)),
