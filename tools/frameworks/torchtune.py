@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VERSIONS = tuple("0.1.0 0.1.1 0.2.0 0.2.1 0.3.0 0.3.1 0.4.0 0.5.0 0.6.0 0.6.1".split())
+VERSIONS = (
+    *("0.1.0", "0.1.1", "0.2.0", "0.2.1", "0.3.0", "0.3.1"),
+    *("0.4.0", "0.5.0", "0.6.0", "0.6.1"),
+)
 BUILDERS = r"torchtune/models/(\w+/)?_(model|component)_builders\.py"
 
 
