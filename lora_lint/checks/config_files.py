@@ -300,15 +300,31 @@ def wrong_dialect_key(subject: RecipeSubject) -> Iterator[Finding]:
             path=stray.path,
             on_key=True,
             label=effect,
-            wishes=(Wish(f"rename it to {right}", (RenameKey(stray.path, right),)),)
-            if simple
-            else (),
+            wishes=(_in_own_words(subject, stray, right),) if simple else (),
         )
 
 
 def _ignored(spelling: Dialect) -> str:
     how = "only warns that it is not used" if spelling.warns else "ignores it without a word"
     return f"{spelling.title} {how}"
+
+
+def _in_own_words(subject: RecipeSubject, stray: StrayKey, right: str) -> Wish:
+    """The framework's own key in the place of another framework's, and what the value means there:
+    an alpha is ``scale`` times the rank.
+    """
+    slot = subject.dialect.slots[_FIELDS[stray.name]]
+    node = subject.document.node(subject.recipe.part, stray.path)
+    rename = RenameKey(stray.path, right)
+    value = node.value if node is not None else None
+    if slot.codec.within is None or not isinstance(value, int | float):
+        return Wish(f"rename it to {right}", (rename,))
+    r = subject.value("r")
+    if not isinstance(r, int) or r <= 0:
+        return Wish(f"rename it to {right}, which is alpha / r", (rename,), "display")
+    own = slot.codec.within(value, subject.recipe)
+    title = f"write {right}: {own:g}, which is alpha / r"
+    return Wish(title, (rename, Replace(stray.path, own)))
 
 
 def _field_of(spelling: Dialect, key: str) -> str:

@@ -100,11 +100,21 @@ def _states_scale(subject: RecipeSubject) -> bool:
     return any(subject.recipe.written(name) for name in fields)
 
 
-def _wish(scale: Scale, target: float, why: str) -> tuple[Wish, ...]:
+def _wish(subject: RecipeSubject, scale: Scale, target: float, why: str) -> tuple[Wish, ...]:
     if scale.key is not None:
         return ()
     alpha = scale.alpha_for(target)
-    return (Wish(f"lora_alpha: {alpha:g} ({why})", (Set("lora_alpha", alpha),)),)
+    slot = subject.dialect.slots.get("lora_alpha")
+    shown = f"lora_alpha: {alpha:g}"
+    if slot is not None and slot.codec.within is not None:  # the framework has the scale itself
+        shown = f"{slot.path[-1]}: {slot.codec.within(alpha, subject.recipe):g}"
+    return (Wish(f"{shown} ({why})", (Set("lora_alpha", alpha),)),)
+
+
+def _is_own_default(subject: RecipeSubject, scale: Scale) -> bool:
+    """Whether a scale is the default of a framework that has the scale itself."""
+    default = subject.dialect.defaults.get("scale")
+    return default is not None and scale.value == default.value
 
 
 @check("SC207")
@@ -114,6 +124,8 @@ def extreme_scaling(subject: RecipeSubject) -> Iterator[Finding]:
         size = abs(scale.value)
         if scale.alpha == 0 or LOW <= size <= HIGH or not _states_scale(subject):
             continue
+        if _is_own_default(subject, scale):
+            continue  # mlx-lm's 20: SC208's advice
         where = f" under {scale.key!r}" if scale.key else ""
         yield Finding(
             f"the effective scale{where} is {scale.formula} = {scale.value:.4g}; "
@@ -123,7 +135,7 @@ def extreme_scaling(subject: RecipeSubject) -> Iterator[Finding]:
             severity="info" if _may_be_dora(subject) or _is_eva(subject) else None,
             label="the adapter's output is multiplied by this",
             help="check lora_alpha and r for a slip; change them together with learning_rate",
-            wishes=_wish(scale, 2.0, "scale 2"),
+            wishes=_wish(subject, scale, 2.0, "scale 2"),
         )
 
 
@@ -148,7 +160,7 @@ def alpha_ratio(subject: RecipeSubject) -> Iterator[Finding]:
             key=scale.key,
             label=f"{wanted:g} would give {ratio:g}",
             help="a common start, not a law: 4 of 10 public example configs use another scale",
-            wishes=_wish(scale, ratio, f"scale {ratio:g}"),
+            wishes=_wish(subject, scale, ratio, f"scale {ratio:g}"),
         )
 
 
@@ -238,7 +250,7 @@ def rslora_with_lora_alpha(subject: RecipeSubject) -> Iterator[Finding]:
             field=scale.field,
             key=scale.key,
             label=f"rsLoRA divides by sqrt(r): {scale.formula}",
-            wishes=_wish(scale, plain, f"the scale {plain:.4g} that plain LoRA has"),
+            wishes=_wish(subject, scale, plain, f"the scale {plain:.4g} that plain LoRA has"),
         )
 
 
@@ -286,7 +298,7 @@ def rank_changed_alpha_kept(subject: RecipeSubject) -> Iterator[Finding]:
             label=f"the scale is {scale.formula}",
             help=f"at {revision} it was {was.formula} = {was.value:.4g}; a learning_rate that "
             "suited that scale may not suit this one",
-            wishes=_wish(scale, was.value, f"the scale {was.value:.4g} of {revision}"),
+            wishes=_wish(subject, scale, was.value, f"the scale {was.value:.4g} of {revision}"),
         )
 
 

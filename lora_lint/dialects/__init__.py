@@ -34,6 +34,8 @@ _COMMANDS: Final = (
     ("llama_factory", ("lora",)),
     ("trl", ("lora", "peft")),
     ("axolotl", ("axolotl",)),
+    ("torchtune", ("tune run",)),
+    ("mlx_lm", ("mlx_lm",)),
     ("commands", ("lora",)),
 )
 # Dialects by format, in the order in which they are tried, each with words of which its files hold
@@ -41,6 +43,7 @@ _COMMANDS: Final = (
 _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "yaml": (
         ("torchtune", ("_component_",)),
+        ("mlx_lm", ("lora_parameters", "fine_tune_type", "lora_layers", "num_layers")),
         ("nemo_automodel", ("nemo_automodel",)),
         ("unsloth_studio", ("lora_r",)),
         ("h2o_llmstudio", ("llm_backbone",)),
@@ -60,6 +63,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("home_made", ("lora", "LoRA", "LORA", "peft")),
     ),
     "json": (
+        ("mlx_lm", ("lora_parameters",)),
         ("llama_factory_v1", ("peft_config",)),
         ("unsloth_studio", ("lora_r",)),
         ("ai_toolkit", ("process",)),

@@ -30,12 +30,14 @@ class Codec(NamedTuple):
 
     ``decode`` gives the field's value, or the node's own where it can't be read so (a check then
     says that its type is wrong); ``encode`` is its inverse. ``entries`` gives the places of a
-    list's entries where they are packed into one scalar.
+    list's entries where they are packed into one scalar. ``within`` makes of a field's value, with
+    the recipe's other fields, what ``encode`` gets: a ``scale`` is ``lora_alpha / r``.
     """
 
     decode: Callable[[Any], Any]
     encode: Callable[[Any], Any]
     entries: Callable[[Node, str], Sequence[Span]] | None = None
+    within: Callable[[Any, Recipe], Any] | None = None
 
 
 def _same(value: Any) -> Any:

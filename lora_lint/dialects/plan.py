@@ -105,6 +105,7 @@ def _set(
         default = dialect.defaults.get(field)
         if value or default is None or default.value in (None, False):
             return [] if value else _remove(document, recipe.part, path)
+    value = codec.within(value, recipe) if codec.within is not None else value
     if node is not None:
         _require_list(document, recipe, node, codec, value)
         packed = node.kind != "sequence" or not isinstance(value, list)
