@@ -36,6 +36,7 @@ _COMMANDS: Final = (
     ("axolotl", ("axolotl",)),
     ("torchtune", ("tune run",)),
     ("mlx_lm", ("mlx_lm",)),
+    ("litgpt", ("litgpt",)),
     ("commands", ("lora",)),
 )
 # Dialects by format, in the order in which they are tried, each with words of which its files hold
@@ -44,6 +45,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "yaml": (
         ("torchtune", ("_component_",)),
         ("mlx_lm", ("lora_parameters", "fine_tune_type", "lora_layers", "num_layers")),
+        ("litgpt", ("checkpoint_dir",)),
         ("nemo_automodel", ("nemo_automodel",)),
         ("unsloth_studio", ("lora_r",)),
         ("h2o_llmstudio", ("llm_backbone",)),

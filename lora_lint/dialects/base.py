@@ -75,11 +75,15 @@ BOOLEAN = Codec(_boolean, _same)
 class Slot(NamedTuple):
     """Where a field stands in a dialect, relative to the recipe's mapping, and how it is
     spelled.
+
+    ``switches`` are the keys of a list's possible entries, where each has a boolean of its own, and
+    the value of an absent one; the path is then the first one's.
     """
 
     field: str
     path: KeyPath
     codec: Codec = AS_WRITTEN
+    switches: Mapping[str, tuple[KeyPath, bool]] = NOTHING
 
 
 class Default(NamedTuple):

@@ -19,7 +19,7 @@ from lora_lint.documents.document import NotEditable
 
 if TYPE_CHECKING:
     from lora_lint.diagnostics import Change, Edit, KeyPath
-    from lora_lint.dialects.base import Codec, Dialect
+    from lora_lint.dialects.base import Codec, Dialect, Slot
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.recipe import Recipe
@@ -33,6 +33,8 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
     if isinstance(change, RenameKey | Replace | Remove | Rewrite):
         return plan_in_document(document, recipe.part, change)
     slot = dialect.slots.get(change.field)
+    if slot is not None and slot.switches:
+        return _switch(document, dialect, recipe, slot, change)
     read_at = recipe[change.field].path
     if slot is None and read_at is None:
         msg = f"{dialect.title} has no key of its own for {change.field}"
@@ -89,6 +91,37 @@ def _remove(document: Document, part: int, path: KeyPath) -> list[Edit]:
         msg = "the key is not written"
         raise NotEditable(msg)
     return document.remove_key(holder, entry)
+
+
+def _switch(
+    document: Document,
+    dialect: Dialect,
+    recipe: Recipe,
+    slot: Slot,
+    change: Set | SetItem | DropItem | Unset,
+) -> list[Edit]:
+    """Turn the switches so that the list of those that are on is the wished one."""
+    wished = change.value if isinstance(change, Set) else recipe.value(slot.field)
+    if not isinstance(wished, list) or isinstance(change, Unset):
+        msg = f"{dialect.title} has a switch for each entry of {slot.field}"
+        raise NotEditable(msg)
+    wished = list(wished)
+    if isinstance(change, SetItem):
+        wished[change.item] = change.value
+    elif isinstance(change, DropItem):
+        del wished[change.item]
+    if unknown := {*wished} - {*slot.switches}:
+        msg = f"{dialect.title} has no switch for {', '.join(sorted(map(str, unknown)))}"
+        raise NotEditable(msg)
+    edits: list[Edit] = []
+    for name, (path, absent) in slot.switches.items():
+        at = recipe.path + path
+        node = document.node(recipe.part, at)
+        now = absent if node is None else slot.codec.decode(node.value)
+        on = name in wished
+        if now is not on:
+            edits += _set(document, dialect, recipe, f"{slot.field} {name}", at, node, slot.codec, on)
+    return edits
 
 
 def _set(

@@ -48,7 +48,7 @@ def read(path: str) -> dict[str, Any]:
 def main() -> None:
     """Read files and print what was found, as JSON."""
     found: dict[str, Any] = {}
-    for path in sys.argv[1:]:
+    for path in list(sys.argv[1:]):
         try:
             found[path] = read(path)
         except Exception as exc:  # noqa: BLE001, PERF203 - what it says is the answer
