@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided
+from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, framework_facts
 
 if TYPE_CHECKING:
     from lora_lint.diagnostics import KeyPath
@@ -108,7 +108,10 @@ def schema(name: str) -> dict[str, Any]:
     from lora_lint.dialects import tables
 
     spelling = dialect(name)
-    return tables.schema(name, spelling.title, closed=bool(spelling.refusal))
+    made = tables.schema(name, spelling.title, closed=bool(spelling.refusal))
+    if framework_facts(name).get("open"):  # any key may stand at the top
+        made.pop("additionalProperties", None)
+    return made
 
 
 def recipes(document: Document) -> list[Recipe]:

@@ -41,6 +41,8 @@ def test_slots_are_keys_of_the_table(name: str) -> None:
             continue  # set by `axolotl inference`, not by files
         path = tuple(step for step in slot.path if isinstance(step, str))
         holder = tables.entry(keys, path[:-1]) if path[:-1] else {"keys": keys}
+        if path[0] in keys and "keys" not in keys[path[0]]:
+            continue  # a section that takes any key
         assert holder is not None, slot
         assert "keys" not in holder or path[-1] in holder["keys"], slot
 

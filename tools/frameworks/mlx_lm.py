@@ -129,4 +129,4 @@ def read(wheels: Path) -> dict[str, Any]:
     found = releases(wheels / "mlx_lm", "mlx-lm", VERSIONS)
     tables = [_keys(release) for release in found]
     keys = with_history(tables[-1], tables[:-1])
-    return facts(found, keys, linear_names=linear_names(found[-1]))
+    return facts(found, keys, linear_names=linear_names(found[-1]), open=True)
