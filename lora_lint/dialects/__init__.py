@@ -46,6 +46,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("torchtune", ("_component_",)),
         ("mlx_lm", ("lora_parameters", "fine_tune_type", "lora_layers", "num_layers")),
         ("litgpt", ("checkpoint_dir",)),
+        ("mistral_finetune", ("model_id_or_path",)),
         ("nemo_automodel", ("nemo_automodel",)),
         ("unsloth_studio", ("lora_r",)),
         ("h2o_llmstudio", ("llm_backbone",)),
