@@ -93,8 +93,9 @@ _MARKS: Final = frozenset(
     {"fine_tune_type", "lora_layers", "num_layers", "iters", "adapter_path", "steps_per_report"}
     | {"steps_per_eval", "val_batches", "grad_checkpoint", "resume_adapter_file"}
 )
-_LORA_TYPES: Final = ("lora", "dora")
-_TYPES: Final = (*_LORA_TYPES, "full")
+# Keys that make a file with ``lora_parameters`` mlx-lm's.
+_OTHERS: Final = ("train", "max_seq_length", "mask_prompt")
+_TYPES: Final = ("lora", "dora", "full")
 _COMMANDS: Final = ("mlx_lm.lora", "mlx_lm lora")
 # A module's path, its layer's number, and its path inside the layer.
 _LAYER: Final = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.(.+)")
@@ -107,12 +108,20 @@ def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
         if node.style == "command":
             if node.note in _COMMANDS and (_option(node, "train") or _option(node, "config")):
                 yield part, ()
-        elif document.format in ("yaml", "json") and node.kind == "mapping":
-            keys = set(node.keys())
-            inside = node.get(_LORA)
-            own = inside is not None and inside.kind == "mapping" and "r" not in inside.keys()
-            if (own and keys & {"model", *_MARKS}) or ("model" in keys and len(keys & _MARKS) > 2):
-                yield part, ()
+        elif document.format in ("yaml", "json") and _is_own(node):
+            yield part, ()
+
+
+def _is_own(root: Node) -> bool:
+    if root.kind != "mapping":
+        return False
+    keys = set(root.keys())
+    model, inside = root.get("model"), root.get(_LORA)
+    if model is not None and model.kind not in ("scalar", "unknown"):
+        return False
+    if inside is not None and inside.kind == "mapping":
+        return inside.get("scale") is not None or bool(keys & {*_MARKS, *_OTHERS})
+    return model is not None and len(keys & _MARKS) > 2
 
 
 def read(document: Document, part: int, path: KeyPath) -> Recipe:

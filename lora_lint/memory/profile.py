@@ -46,20 +46,14 @@ _FRAMEWORKS = {
     "autotrain": TRAINER._replace(kbit_preparation=None),
     # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
     "trl": TRAINER._replace(kbit_preparation=None),
-    # recipes/lora_finetune_single_device.py: all parameters in ``dtype``, the loss often in chunks
-    "torchtune": PLAIN._replace(
-        autocast=False, adapter_bytes=2, kbit_preparation=False, fused_loss=None
-    ),
-    # finetune/lora.py: "true" precisions have all parameters in 16 bits, "mixed" ones autocast
-    "litgpt": PLAIN._replace(adapter_bytes=2, kbit_preparation=False),
 }
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
 _HALF_ON_QUANTIZED = frozenset({"trl"})
 
 
 def framework_profile(dialect: str, *, quantized: bool) -> Profile:
-    """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5, trl
-    1.16.0, torchtune 0.6.1 and litgpt 0.5.13.
+    """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5 and trl
+    1.16.0.
     """
     profile = _FRAMEWORKS.get(dialect, PLAIN)
     if quantized and dialect in _HALF_ON_QUANTIZED:
