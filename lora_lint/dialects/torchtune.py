@@ -109,6 +109,7 @@ _DEFAULTS: Final = {
 }
 # Arguments of builders that fields stand for; their defaults are the builder's own.
 _ARGUMENTS: Final = ("r", "lora_alpha", "lora_dropout", "use_dora")
+_NUMBERS: Final = ("r", "lora_alpha", "lora_dropout", "learning_rate", "weight_decay")
 _BUILDER: Final = re.compile(r"[\w.]*\b(q?)lora_(\w+)")
 # The models that builders build, without ``lora_``: torchtune's own sizes, which are these models'
 # (tools/second_ways/torchtune.py counts their parameters).
@@ -197,9 +198,11 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     arguments = _arguments(builder)
     defaults = {**_DEFAULTS, **_argument_defaults(arguments)}
     fields = read_slots(root, path, _SLOTS, defaults, null_is_absent=False)
-    for name in ("learning_rate", "lora_dropout", "weight_decay"):
+    for name in _NUMBERS:
         if name in fields:
             fields[name] = plain_float(fields[name], root.at(_SLOTS[name].path))
+    if "dtype" in fields and fields["dtype"].value is None:
+        fields["dtype"] = fields["dtype"]._replace(value="float32", origin="computed")
     if fields.get("max_length", UNSET).value is None:
         fields["max_length"] = UNSET
     fields["packing"] = _packing(root, fields["packing"])
@@ -366,6 +369,8 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     if private["mlp"]:
         named += _MLP
     if private["output"]:
+        if tree is not None and tree.facts.get("tie_word_embeddings"):
+            return Undecided("torchtune stops: apply_lora_to_output where the output is tied")
         named.append("lm_head")
     leaves = {name.rpartition(".")[2] for name, _ in tree.named_modules()} if tree else set(named)
     if not leaves.issuperset(named):

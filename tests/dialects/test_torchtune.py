@@ -125,6 +125,14 @@ def test_what_it_lowers_to() -> None:
     assert (lowered.values["r"], lowered.values["lora_alpha"]) == (16, 32)
 
 
+def test_a_tied_output_takes_no_adapter() -> None:
+    tied = read(**{"apply_lora_to_mlp": "apply_lora_to_output"})
+    assert isinstance(DIALECT.lower(tied, resolve_model("meta-llama/Llama-3.2-1B")), Undecided)
+    untied = DIALECT.lower(tied, resolve_model("meta-llama/Llama-3.1-8B"))
+    assert isinstance(untied, LoraKwargs)
+    assert "lm_head" in untied.values["target_modules"]
+
+
 def test_layers_that_hugging_face_has_in_one_are_undecided() -> None:
     recipe = read("model:\n  _component_: torchtune.models.phi3.lora_phi3_mini\n"
                   "  lora_attn_modules: [q_proj]\n")  # fmt: skip
@@ -156,6 +164,11 @@ def test_templates() -> None:
 
 def test_a_learning_rate_without_a_dot_is_a_number() -> None:
     assert "CF003" not in codes(FILE)
+
+
+def test_numbers_and_empty_values_as_its_parser_has_them() -> None:
+    recipe = read(**{"lora_alpha: 32": "lora_alpha: 1e1", "dtype: bf16": "dtype:"})
+    assert (recipe.value("lora_alpha"), recipe.value("dtype")) == (10.0, "float32")
 
 
 def test_several_data_sets() -> None:

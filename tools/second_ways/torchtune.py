@@ -54,12 +54,13 @@ def read(path: str) -> dict[str, Any]:
     adapters = {f"{name}.{key}" for name, layer in layers.items() for key in layer.adapter_params()}
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     trainable = sum(size for name, size in sizes.items() if name in adapters)
+    rank, use_dora = first.lora_a.out_features, isinstance(first, dora.DoRALinear)
     dropout = getattr(first.dropout, "p", 0.0)
     names = {name.rpartition(".")[2] for name in layers if ".attn." in name}
     length = OmegaConf.select(cfg, "tokenizer.max_seq_len")
     return {
-        "r": first.rank,
-        "lora_alpha": first.alpha,
+        "r": rank,
+        "lora_alpha": first.scaling * rank if use_dora else first.alpha,
         "lora_dropout": dropout,
         "target_modules": sorted(names),
         "max_length": length,
