@@ -136,7 +136,7 @@ class _Values:
         node = self.root.at(self.at(slot.path))
         if node is not None:
             found = read_node(node, self.path + self.at(slot.path), slot.codec)
-            return UNSET if found.value is None and found.origin != "unknown" else _static(found)
+            return UNSET if found.value is None and found.origin != "unknown" else found
         if self.elsewhere:
             return Field(None, "unknown", None, "it may stand in the file that --config names")
         return Field(default.value, "default", None, default.source) if default else UNSET
@@ -144,12 +144,6 @@ class _Values:
     def value(self, slot: Slot, default: Default | None = None) -> object:
         found = self.field(slot, default)
         return UNKNOWN if found.origin == "unknown" else found.value
-
-
-def _static(field: Field) -> Field:
-    if isinstance(field.value, str) and "${" in field.value:
-        return Field(None, "unknown", field.path, "a template")
-    return field
 
 
 def read(document: Document, part: int, path: KeyPath) -> Recipe:
@@ -203,7 +197,7 @@ def _base_model(values: _Values) -> Field:
     found = values.field(slot, None)
     first = values.root.get(0) if values.command else None
     if first is not None:
-        found = _static(read_node(first, (*values.path, 0)))
+        found = read_node(first, (*values.path, 0))
     if not isinstance(found.value, str):
         return found
     _, mark, name = found.value.strip("/").removeprefix("./").partition("checkpoints/")

@@ -108,18 +108,12 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         dialect="mistral_finetune",
         part=part,
         path=path,
-        fields={name: _static(field) for name, field in fields.items()},
+        fields=fields,
         stray=tuple(_stray(root, path)),
         adapter=enable is None or BOOLEAN.decode(enable.value) is not False,
         switch="lora.enable",
         objective="sft",
     )
-
-
-def _static(field: Field) -> Field:
-    if isinstance(field.value, str) and "${" in field.value:
-        return Field(None, "unknown", field.path, "a template")
-    return field
 
 
 def _alpha(fields: dict[str, Field]) -> Field:

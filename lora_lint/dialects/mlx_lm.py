@@ -25,6 +25,7 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     framework_facts,
+    is_template,
     plain_float,
     read_node,
     read_slots,
@@ -141,12 +142,14 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         fields["base_model"] = Field(None, "unknown", None, "the command line may name it")
     kind, switch = _type(root)
     fields["use_dora"] = Field(kind == "dora", *switch)
+    if is_template(kind):
+        fields["use_dora"] = Field(None, "unknown", switch[1], "a template fills it in")
     fields["quantization"] = Field(None, "unknown", None, "the model's own")
     return Recipe(
         dialect="mlx_lm",
         part=part,
         path=path,
-        fields={name: _static(field) for name, field in fields.items()},
+        fields=fields,
         stray=tuple(_stray(root, path)),
         misfits=tuple(_misfits(root, path)),
         trains=not document.path.endswith("adapter_config.json"),
@@ -155,12 +158,6 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         objective="sft",
         private={"layers": _layers(root), "missing": _missing(root)},
     )
-
-
-def _static(field: Field) -> Field:
-    if isinstance(field.value, str) and ("${" in field.value or "{{" in field.value):
-        return Field(None, "unknown", field.path, "a template")
-    return field
 
 
 def _type(root: Node) -> tuple[object, tuple[Any, ...]]:
@@ -223,7 +220,7 @@ def _misfits(root: Node, path: KeyPath) -> Iterator[Misfit]:
     yield from misfits(root, path, table("mlx_lm"), UNCHECKED)
     kind = root.get("fine_tune_type")
     value = kind.value if kind is not None else None
-    if isinstance(value, str) and value not in _TYPES and "${" not in value:
+    if isinstance(value, str) and value not in _TYPES and not is_template(value):
         yield Misfit((*path, "fine_tune_type"), "fine_tune_type", value, ("string",), _TYPES)
 
 

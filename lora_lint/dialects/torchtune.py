@@ -27,6 +27,7 @@ from lora_lint.dialects.base import (
     Slot,
     Undecided,
     framework_facts,
+    is_template,
     plain_float,
     read_node,
     read_slots,
@@ -209,7 +210,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields["optim"] = _optim(root, fields.get("optim", UNSET))
     fields["quantization"], fields["double_quant"] = _quantization(root, builder)
     fields["base_model"] = _base_model(root, builder)
-    fields = {name: _looked_up(field, root) for name, field in fields.items()}
+    fields = {name: _looked_up(name, field, root) for name, field in fields.items()}
     known = {"keys": {**arguments, "_component_": {}}}
     model = root.get("model")
     judged: dict[str, Any] = {}
@@ -304,15 +305,16 @@ def _objective(root: Node) -> str | None:
     return "kd" if root.get("kd_loss") is not None else "sft"
 
 
-def _looked_up(field: Field, root: Node) -> Field:
+def _looked_up(name: str, field: Field, root: Node) -> Field:
     """``${key.key}`` by the value that stands there; other templates are not static."""
-    if not isinstance(field.value, str) or "${" not in field.value:
-        return field
-    match = _INTERPOLATION.fullmatch(field.value)
+    written = root.at(field.path) if field.origin == "unknown" and field.path else None
+    text = written.value if written is not None else None
+    match = _INTERPOLATION.fullmatch(text) if isinstance(text, str) else None
     node = root.at(tuple(match[1].split("."))) if match else None
-    if node is None or node.kind != "scalar" or "${" in str(node.value):
-        return Field(None, "unknown", field.path, "a template")
-    return field._replace(value=node.value, origin="computed")
+    if node is None or node.kind != "scalar" or is_template(node.value):
+        return field
+    value = _SLOTS[name].codec.decode(node.value) if name in _SLOTS else node.value
+    return Field(value, "computed", field.path, f"as {text} says")
 
 
 def _read_command(command: Node, part: int, path: KeyPath) -> Recipe:

@@ -126,7 +126,7 @@ def test_what_it_lowers_to() -> None:
 
 
 def test_a_tied_output_takes_no_adapter() -> None:
-    tied = read(**{"apply_lora_to_mlp": "apply_lora_to_output"})
+    tied = read(apply_lora_to_mlp="apply_lora_to_output")
     assert isinstance(DIALECT.lower(tied, resolve_model("meta-llama/Llama-3.2-1B")), Undecided)
     untied = DIALECT.lower(tied, resolve_model("meta-llama/Llama-3.1-8B"))
     assert isinstance(untied, LoraKwargs)
@@ -157,6 +157,8 @@ def test_keys_that_recipes_may_read_are_no_mistake() -> None:
 def test_templates() -> None:
     recipe = read(**{"lora_rank: 16": "lora_rank: ${rank}", "dtype: bf16": "dtype: bf16\nrank: 64"})
     assert (recipe.value("r"), recipe["r"].origin) == (64, "computed")
+    other = read(**{"dtype: bf16": "dtype: ${precision.kind}\nprecision: {kind: fp16}"})
+    assert other.value("dtype") == "float16"
     unknown = read(**{"lora_rank: 16": "lora_rank: ${oc.env:RANK}"})
     assert unknown["r"].origin == "unknown"
     assert codes(FILE.replace("lora_rank: 16", "lora_rank: ${oc.env:RANK}")) == []
