@@ -199,18 +199,18 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     arguments = _arguments(builder)
     defaults = {**_DEFAULTS, **_argument_defaults(arguments)}
     fields = read_slots(root, path, _SLOTS, defaults, null_is_absent=False)
+    fields = {name: _looked_up(name, field, root) for name, field in fields.items()}
     for name in _NUMBERS:
         if name in fields:
             fields[name] = plain_float(fields[name], root.at(_SLOTS[name].path))
-    if "dtype" in fields and fields["dtype"].value is None:
+    if fields.get("dtype", UNSET)[:2] == (None, "written"):
         fields["dtype"] = fields["dtype"]._replace(value="float32", origin="computed")
-    if fields.get("max_length", UNSET).value is None:
+    if fields.get("max_length", UNSET)[:2] == (None, "written"):
         fields["max_length"] = UNSET
     fields["packing"] = _packing(root, fields["packing"])
     fields["optim"] = _optim(root, fields.get("optim", UNSET))
     fields["quantization"], fields["double_quant"] = _quantization(root, builder)
-    fields["base_model"] = _base_model(root, builder)
-    fields = {name: _looked_up(name, field, root) for name, field in fields.items()}
+    fields["base_model"] = _looked_up("base_model", _base_model(root, builder), root)
     known = {"keys": {**arguments, "_component_": {}}}
     model = root.get("model")
     judged: dict[str, Any] = {}
