@@ -120,7 +120,9 @@ def _switch(
         now = absent if node is None else slot.codec.decode(node.value)
         on = name in wished
         if now is not on:
-            edits += _set(document, dialect, recipe, f"{slot.field} {name}", at, node, slot.codec, on)
+            edits += _set(
+                document, dialect, recipe, f"{slot.field} {name}", at, node, slot.codec, on
+            )
     return edits
 
 
