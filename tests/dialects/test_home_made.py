@@ -116,10 +116,6 @@ def test_lora_configs_own_keywords_stay_pefts() -> None:
         "lora: {rank: high, alpha: low}\n",
         # frameworks that have readers of their own
         "tuner_type: lora\nlora_rank: 8\nlora_alpha: 32\n",
-        (
-            "model:\n  _component_: torchtune.models.llama3.lora_llama3_8b\n  lora_rank: 8\n"
-            "  lora_alpha: 16\n"
-        ),
     ],
 )
 def test_other_files_that_mention_lora(text: str) -> None:
