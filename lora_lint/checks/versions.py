@@ -281,6 +281,9 @@ def removed_loader_argument(subject: RecipeSubject) -> Iterator[Finding]:
     path = subject.recipe["quantization"].path
     if path is None or len(path) < 2 or not str(path[-2]).startswith("from_pretrained#"):
         return
+    call = subject.document.node(subject.recipe.part, path[:-1])
+    if call is not None and (call.note or "").startswith("unsloth."):
+        return  # its loaders have these arguments themselves
     argument = str(path[-1])
     removed = argument in ("load_in_4bit", "load_in_8bit")
     if removed and version_key(subject.transformers) >= LOADER_ARGUMENTS_UNTIL:

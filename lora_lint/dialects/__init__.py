@@ -24,7 +24,11 @@ __all__ = [
 ]
 
 _SWIFT: Final = ("tuner_type", "train_type", "sft_type", "split_dataset_ratio", "attn_impl")
-_PYTHON: Final = (("xtuner", ("xtuner",)), ("peft_python", ("LoraConfig",)))
+_PYTHON: Final = (
+    ("xtuner", ("xtuner",)),
+    ("unsloth", ("get_peft_model",)),
+    ("peft_python", ("LoraConfig",)),
+)
 _COMMANDS: Final = (
     ("ms_swift", ("swift", "megatron")),
     ("oumi", ("oumi",)),

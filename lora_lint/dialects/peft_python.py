@@ -1,16 +1,15 @@
 """``peft.LoraConfig(...)`` in Python files and notebooks, with the model that it is given to.
 
-Source of the defaults: peft's LoraConfig, read out of each release (``lora_lint/data/peft.json``);
-of BitsAndBytesConfig's: transformers 5.23.0 utils/quantization_config.py.
+Source of the defaults: peft's LoraConfig, read out of each release (``lora_lint/data/peft.json``).
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, read_node, read_slots
+from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, read_slots
 from lora_lint.dialects.peft import DIALECT as PEFT
+from lora_lint.dialects.runs import TRAINING, keywords, model_fields, prepared, run_of, sure
 from lora_lint.documents import calls
 from lora_lint.facts import known_fields, newest_peft
 from lora_lint.recipe import Field, Recipe, StrayKey
@@ -19,70 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_lint.diagnostics import KeyPath
-    from lora_lint.documents.calls import Site
     from lora_lint.documents.document import Document
-    from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
-
-# Keywords of from_pretrained, and the fields they are.
-_LOADING: Final = {
-    "dtype": "dtype",
-    "torch_dtype": "dtype",
-    "attn_implementation": "attn_implementation",
-    "device_map": "device_map",
-    "trust_remote_code": "trust_remote_code",
-}
-# Keywords of TrainingArguments and of TRL's configs, and the fields they are.
-_TRAINING: Final = {
-    "per_device_train_batch_size": "per_device_train_batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
-    "gradient_checkpointing": "gradient_checkpointing",
-    "optim": "optim",
-    "learning_rate": "learning_rate",
-    "deepspeed": "deepspeed",
-    "fsdp": "fsdp",
-    "fp16": "fp16",
-    "bf16": "bf16",
-    "max_grad_norm": "max_grad_norm",
-    "weight_decay": "weight_decay",
-    "adam_beta1": "adam_beta1",
-    "adam_beta2": "adam_beta2",
-    "adam_epsilon": "adam_epsilon",
-    "warmup_steps": "warmup_steps",
-    "fsdp_config": "fsdp_config",
-    "gradient_checkpointing_kwargs": "gradient_checkpointing_kwargs",
-    "ddp_find_unused_parameters": "ddp_find_unused_parameters",
-    "max_length": "max_length",
-    "max_seq_length": "max_length",
-    "packing": "packing",
-}
-# Keywords of BitsAndBytesConfig beside its switches, with transformers' defaults.
-_BITS_KEYWORDS: Final = {
-    "bnb_4bit_quant_type": "fp4",
-    "bnb_4bit_compute_dtype": "float32",
-    "bnb_4bit_quant_storage": "uint8",
-}
-# Classes with a from_pretrained that gives no model.
-_NO_MODEL: Final = ("Tokenizer", "TokenizerFast", "Processor", "Config", "Extractor", "Pipeline")
-# The class that a trainer of TRL loads a named model as, where it is not what the config says.
-_TRAINERS_MODELS: Final = {"RewardTrainer": "AutoModelForSequenceClassification"}
-_ONLY: Final = "the only model that the file plainly loads"
-_BITS_SOURCE: Final = "transformers 5.23.0 utils/quantization_config.py"
-
-
-class _Run(NamedTuple):
-    """What a LoraConfig is used with; None where that is not known.
-
-    ``models`` are the calls that may load the model, ``name`` the argument that names it where a
-    trainer loads it itself, ``prepared`` the call of ``prepare_model_for_kbit_training`` that the
-    model goes through.
-    """
-
-    models: list[Node]
-    name: tuple[Site, str | int, Node] | None = None
-    arguments: Node | None = None
-    prepared: Node | None = None
-    linked: bool = False
 
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
@@ -103,14 +40,14 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         unknown = Field(None, "unknown", None, "it may come in through `**`")
         absent = [n for n in DIALECT.slots if n not in fields or fields[n].origin == "default"]
         fields |= {name: unknown for name in absent if call.get(name) is None}
-    fields = {name: _sure(field) for name, field in fields.items()}
-    run = _run(document, call)
-    found, model_class = _model(document, run)
+    fields = {name: sure(field) for name, field in fields.items()}
+    run = run_of(document, call)
+    found, model_class = model_fields(document, run)
     fields |= found
     if run.arguments is not None:
-        fields |= _keywords(document, run.arguments, _TRAINING)
+        fields |= keywords(document, run.arguments, TRAINING)
     if run.prepared is not None:
-        fields |= _prepared(run.prepared, fields)
+        fields |= prepared(run.prepared, fields)
     known = known_fields(newest_peft())
     return Recipe(
         dialect="peft_python",
@@ -128,231 +65,6 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             "trainer": any(site.name.endswith("Trainer") for site in calls.sites(document)),
         },
     )
-
-
-def _sure(field: Field) -> Field:
-    """The default of a command-line option is a value that the run may not have."""
-    return field._replace(sure=False) if field.origin == "default" and field.path else field
-
-
-# What the config is used with --------------------------------------------------------------------
-
-
-def _run(document: Document, config: Node) -> _Run:
-    """The model and the training arguments that a config meets, as far as names lead to them."""
-    linked = False
-    for site, key in calls.uses(document, config):
-        takes_model = site.name in ("get_peft_model", "inject_adapter_in_model")
-        trainer = site.name.endswith("Trainer") and key == "peft_config"
-        if not (takes_model or trainer or site.name.startswith("PeftModel")):
-            continue
-        linked = True
-        position = 1 if site.name == "inject_adapter_in_model" else 0
-        given = calls.argument(site.call, position, "model")
-        if given is None:
-            continue
-        arguments = _arguments(document, site if trainer else None, site.call)
-        if trainer and isinstance(given[1].value, str):
-            return _Run([], (site, *given), arguments, linked=True)
-        models = calls.model_calls(given[1])
-        if models:
-            sure = calls.is_one_call(given[1])
-            return _Run(models, None, arguments, _preparation(given[1]), linked=sure)
-    model = _only_model(document)
-    arguments = _arguments(document, None, None)
-    return _Run([model] if model else [], None, arguments, linked=linked)
-
-
-def _arguments(document: Document, trainer: Site | None, adapted: Node | None) -> Node | None:
-    """The training arguments of the trainer that gets the model; else the only ones there are."""
-    trainers = [trainer] if trainer is not None else []
-    if adapted is not None and trainer is None:
-        trainers = [s for s, _ in calls.uses(document, adapted) if s.name.endswith("Trainer")]
-    for site in trainers:
-        given = calls.argument(site.call, 1, "args")
-        behind = calls.calls_behind(given[1]) if given else []
-        if len(behind) == 1:
-            return behind[0]
-    return _only_arguments(document)
-
-
-@lru_cache(maxsize=2)
-def _only_arguments(document: Document) -> Node | None:
-    """The training arguments of a file that makes them once."""
-    found = [site.call for site in calls.sites(document) if _is_arguments(site)]
-    return found[0] if len(found) == 1 else None
-
-
-@lru_cache(maxsize=2)
-def _only_model(document: Document) -> Node | None:
-    """The call that loads the model in a file that loads one."""
-    found = [site.call for site in calls.sites(document) if _loads_model(site.call)]
-    return found[0] if len(found) == 1 else None
-
-
-def _is_arguments(site: Site) -> bool:
-    own = calls.is_from(site.call, "transformers") and site.name.endswith("TrainingArguments")
-    return own or (calls.is_from(site.call, "trl") and site.name.endswith("Config"))
-
-
-def _preparation(model: Node) -> Node | None:
-    """The call of prepare_model_for_kbit_training that a model goes through."""
-    behind = calls.calls_behind(model)
-    for _ in range(calls.MAX_STEPS):
-        if len(behind) != 1:
-            return None
-        if (behind[0].note or "").endswith("prepare_model_for_kbit_training"):
-            return behind[0]
-        inner = calls.argument(behind[0], 0, "model")
-        behind = calls.calls_behind(inner[1]) if inner is not None else []
-    return None
-
-
-def _loads_model(call: Node) -> bool:
-    owner, _, last = (call.note or "").rpartition(".")
-    if last != "from_pretrained":
-        return False
-    cls = owner.rpartition(".")[2].lstrip("?")
-    return cls[:1].isupper() and not cls.endswith(_NO_MODEL) and "Peft" not in cls
-
-
-# The model ---------------------------------------------------------------------------------------
-
-
-def _model(document: Document, run: _Run) -> tuple[dict[str, Field], str | None]:
-    """The fields that say which model is loaded and how, and its class."""
-    if run.name is not None:
-        site, key, node = run.name
-        named = {"base_model": _sure(read_node(node, (*site.path, key)))}
-        return named, _TRAINERS_MODELS.get(site.name)
-    if len(run.models) != 1:
-        why = "branches load several" if run.models else "it is not loaded in this file"
-        return {"base_model": Field(None, "unknown", None, why)}, None
-    call = run.models[0]
-    owner, _, how = (call.note or "").rpartition(".")
-    package, _, cls = owner.rpartition(".")
-    place = calls.place(document, call)
-    reason = _not_that_model(call, package, cls, how)
-    given = calls.argument(call, 0, "pretrained_model_name_or_path")
-    given = given or calls.argument(call, None, "model_name")
-    if given is None or reason is not None:
-        unknown = Field(None, "unknown", place, reason or "it is not named")
-        return {"base_model": unknown}, None
-    base = _sure(read_node(given[1], (*place, given[0])))
-    if not run.linked and base.origin != "unknown":
-        base = base._replace(detail=_ONLY, sure=False)
-    fields = {"base_model": base, **_keywords(document, call, _LOADING)}
-    fields["quantization"], fields["double_quant"] = _quantization(document, call)
-    fields |= _quantization_keywords(document, call)
-    return fields, cls if package.partition(".")[0] == "transformers" else None
-
-
-def _not_that_model(call: Node, package: str, cls: str, how: str) -> str | None:
-    """Why the modules of the model that a call names are not those of the model that it gives;
-    None if they are.
-    """
-    if how != "from_pretrained":
-        return f"it is made by {cls}.{how}"
-    if package.partition(".")[0] not in ("transformers", "unsloth") or "Peft" in cls:
-        return f"it is a {cls}" if cls else "it is loaded by something unknown"
-    if call.get("subfolder") is not None:
-        return "it is a part of a pipeline"
-    config = call.get("config")
-    if config is not None and not calls.calls_behind(config):
-        return "it is built with a config of its own"
-    return None
-
-
-def _keywords(document: Document, call: Node, names: dict[str, str]) -> dict[str, Field]:
-    """Keywords of a call as fields; those that may come in through ``**`` are unknown."""
-    place = calls.place(document, call)
-    fields = {}
-    for key, name in names.items():
-        node = call.get(key)
-        if node is not None:
-            fields[name] = _sure(read_node(node, (*place, key)))
-        elif calls.is_open(call) and name not in fields:
-            fields[name] = Field(None, "unknown", None, "it may come in through `**`")
-    dtype = fields.get("dtype")
-    if dtype is not None and isinstance(dtype.value, str):
-        fields["dtype"] = dtype._replace(value=dtype.value.removeprefix("torch."))
-    return fields
-
-
-def _quantization(document: Document, call: Node) -> tuple[Field, Field]:
-    """BitsAndBytesConfig, or the switches that older releases took themselves."""
-    path = (*calls.place(document, call), "quantization_config")
-    unset = Field(None, "unset")
-    config = call.get("quantization_config")
-    if config is None:
-        direct = _bits(call, calls.place(document, call))
-        if direct is not None:
-            return direct
-        if calls.is_open(call):
-            return Field(None, "unknown", None, "it may come in through `**`"), unset
-        return unset, unset
-    behind = calls.calls_behind(config)
-    if config.kind == "scalar" and config.value is None:
-        return unset, unset
-    if config.kind == "unknown" and behind:
-        return Field(None, "unknown", path, config.note), unset
-    if len(behind) != 1 or not (behind[0].note or "").endswith(".BitsAndBytesConfig"):
-        return Field(None, "unknown", path, "it is not a BitsAndBytesConfig of this file"), unset
-    if calls.is_open(behind[0]):
-        return Field(None, "unknown", path, "it may come in through `**`"), unset
-    return _bits(behind[0], calls.place(document, behind[0])) or (unset, unset)
-
-
-def _quantization_keywords(document: Document, call: Node) -> dict[str, Field]:
-    """The switches and dtypes of a BitsAndBytesConfig, defaults included."""
-    config = call.get("quantization_config")
-    behind = calls.calls_behind(config) if config is not None else []
-    if len(behind) != 1 or not (behind[0].note or "").endswith(".BitsAndBytesConfig"):
-        return {}
-    names = ("load_in_4bit", "load_in_8bit", *_BITS_KEYWORDS)
-    fields = _keywords(document, behind[0], {name: name for name in names})
-    place = calls.place(document, behind[0])
-    for name, default in _BITS_KEYWORDS.items():
-        found = fields.setdefault(name, Field(default, "default", (*place, name), _BITS_SOURCE))
-        if isinstance(found.value, str):
-            fields[name] = found._replace(value=found.value.removeprefix("torch."))
-    return fields
-
-
-def _bits(call: Node, path: KeyPath) -> tuple[Field, Field] | None:
-    """The switches of BitsAndBytesConfig; its 4-bit type is fp4 unless told otherwise."""
-    source = "transformers BitsAndBytesConfig"
-    four, eight = call.get("load_in_4bit"), call.get("load_in_8bit")
-    if four is not None and (four.value is True or four.kind == "unknown"):
-        nested = call.get("bnb_4bit_use_double_quant")
-        double = (
-            read_node(nested, (*path, "bnb_4bit_use_double_quant"))
-            if nested is not None
-            else Field(False, "default", None, source)
-        )
-        kind = call.get("bnb_4bit_quant_type")
-        if four.kind == "unknown" or (kind is not None and kind.kind == "unknown"):
-            return Field(None, "unknown", (*path, "load_in_4bit"), four.note), double
-        value = kind.value if kind is not None else "fp4"
-        return Field(value, "computed", (*path, "load_in_4bit"), source), double
-    if eight is not None and eight.kind == "unknown":
-        return Field(None, "unknown", (*path, "load_in_8bit"), eight.note), Field(None, "unset")
-    if eight is not None and eight.value is True:
-        return Field("int8", "computed", (*path, "load_in_8bit"), source), Field(None, "unset")
-    return None
-
-
-def _prepared(call: Node, fields: dict[str, Field]) -> dict[str, Field]:
-    """``prepare_model_for_kbit_training`` turns checkpointing on for a quantized model, unless
-    told otherwise (peft 0.21.2 utils/other.py).
-    """
-    given = calls.argument(call, 1, "use_gradient_checkpointing")
-    quantization = fields.get("quantization")
-    quantized = quantization is not None and quantization.origin == "computed"
-    if not quantized or (given is not None and given[1].value is not True):
-        return {}
-    detail = "prepare_model_for_kbit_training"
-    return {"gradient_checkpointing": Field(True, "computed", None, detail)}
 
 
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  # noqa: ARG001
