@@ -223,7 +223,8 @@ class Linter:
         place = Place(document, recipe)
         part = recipe.part if recipe else finding.part
         path, span = place.of(finding)
-        numbered = document.parts[part].index if part < len(document.parts) else None
+        there, path = document.where(part, path)
+        numbered = document.parts[there].index if there < len(document.parts) else None
         severity, advice = settle(rule.severity, finding.severity), finding.help
         if subject is not None and severity == "error":
             unsure = subject.unsure(finding.field, model=rests_on_model(rule))

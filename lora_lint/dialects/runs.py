@@ -187,7 +187,7 @@ def model_fields(document: Document, run: Run) -> tuple[dict[str, Field], str | 
     """The fields that say which model is loaded and how, and its class."""
     if run.name is not None:
         site, key, node = run.name
-        named = {"base_model": sure(read_node(node, (*site.path, key)))}
+        named = {"base_model": sure(read_node(node, (*calls.place(document, site.call), key)))}
         return named, _TRAINERS_MODELS.get(site.name)
     if len(run.models) != 1:
         why = "branches load several" if run.models else "it is not loaded in this file"

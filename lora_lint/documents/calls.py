@@ -55,7 +55,8 @@ def _index(document: Document) -> _Index:
         for number, part in enumerate(document.parts):
             found.sites.extend(_below(number, (), part.node))
         for site in found.sites:
-            found.places.setdefault(id(site.call), site.path)
+            first: KeyPath = (site.part,) if document.cell_parts else ()
+            found.places.setdefault(id(site.call), (*first, *site.path))
             for entry in site.call.entries:
                 if isinstance(entry.key, str | int):
                     for call in calls_behind(entry.node):
@@ -69,7 +70,9 @@ def sites(document: Document) -> list[Site]:
 
 
 def place(document: Document, call: Node) -> KeyPath:
-    """The key path of a call; empty where it is not one of the document's."""
+    """The key path of a call, in a notebook with its part before it (``Document.where``); empty
+    where it is not one of the document's.
+    """
     return _index(document).places.get(id(call), ())
 
 

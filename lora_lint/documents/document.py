@@ -106,8 +106,19 @@ class Document:
         end = starts[line] if line < len(starts) else len(self.text)
         return self.text[start:end].rstrip("\r\n").lstrip(BOM)
 
+    def where(self, part: int, path: KeyPath) -> tuple[int, KeyPath]:
+        """The part that a key path leads into, and the path in it.
+
+        A run of a notebook has fields in several cells: a path into another cell than the run's
+        own begins with that cell's part.
+        """
+        if self.cell_parts and path and isinstance(path[0], int):
+            return path[0], path[1:]
+        return part, path
+
     def node(self, part: int, path: KeyPath) -> Node | None:
         """The node at a key path of a part."""
+        part, path = self.where(part, path)
         return self.parts[part].node.at(path) if part < len(self.parts) else None
 
     def entry(self, part: int, path: KeyPath) -> Entry | None:
