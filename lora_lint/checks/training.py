@@ -190,6 +190,34 @@ def lora_with_galore(subject: RecipeSubject) -> Iterator[Finding]:
             return
 
 
+@check("TR619")
+def slow_path_for_unsloth(subject: RecipeSubject) -> Iterator[Finding]:
+    """What takes unsloth off its fused LoRA kernels (``patch_peft_model`` in models/llama.py)."""
+    if subject.dialect.name != "unsloth" or subject.tree is None:
+        return
+    from lora_lint.dialects.unsloth import FAST
+
+    way = subject.recipe.private["way"]
+    if way != "fast" and not (way == "language" and subject.tree.model_type in FAST):
+        return
+    bias, dropout = subject.value("bias"), subject.value("lora_dropout")
+    if subject.states("bias") and bias in ("all", "lora_only"):
+        yield Finding(
+            f"bias {bias} takes unsloth off its fused LoRA kernels: training is slower",
+            field="bias",
+            help="the result is the same; unsloth says so in a warning",
+            wishes=(Wish("bias: none", (Set("bias", "none"),)),),
+        )
+    if subject.states("lora_dropout") and isinstance(dropout, int | float) and dropout > 0:
+        yield Finding(
+            f"lora_dropout {dropout:g} takes unsloth before 2026.10.7 off its fused LoRA kernels: "
+            "training is slower",
+            field="lora_dropout",
+            help="unsloth says so in a warning; newer releases have dropout in the kernels",
+            wishes=(Wish("lora_dropout: 0", (Set("lora_dropout", 0),)),),
+        )
+
+
 @check("SE701")
 def trust_remote_code_unneeded(subject: RecipeSubject) -> Iterator[Finding]:
     """Code from the hub is allowed for a model that transformers has built in."""

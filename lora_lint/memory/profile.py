@@ -46,14 +46,16 @@ _FRAMEWORKS = {
     "autotrain": TRAINER._replace(kbit_preparation=None),
     # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
     "trl": TRAINER._replace(kbit_preparation=None),
+    # models/llama.py: a cross entropy in chunks of its own; layers are not upcast
+    "unsloth": TRAINER._replace(kbit_preparation=False),
 }
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
 _HALF_ON_QUANTIZED = frozenset({"trl"})
 
 
 def framework_profile(dialect: str, *, quantized: bool) -> Profile:
-    """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5 and trl
-    1.16.0.
+    """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5, trl
+    1.16.0 and unsloth 2026.10.9.
     """
     profile = _FRAMEWORKS.get(dialect, PLAIN)
     if quantized and dialect in _HALF_ON_QUANTIZED:
