@@ -74,9 +74,11 @@ _TAGS: Final = {
 # towers with branches of their own, Mamba mixers, models that encode, speech.
 _SPECIAL: Final = (
     "bamba", "bart", "bert", "csm", "embedding_gemma", "falcon_h1", "falcon_mamba", "gemma3n",
-    "gemma4", "gpt_oss", "granitemoehybrid", "mamba", "nemotron", "qwen2_5_omni", "qwen3_omni", "t5",
-    "voxtral", "whisper", "zamba",
+    "gemma4", "gpt_oss", "granitemoehybrid", "mamba", "nemotron", "qwen2_5_omni", "qwen3_omni",
+    "t5", "voxtral", "whisper", "zamba",
 )  # fmt: skip
+# Fields that unsloth settles itself where they are absent.
+_CHOSEN: Final = ("target_modules", "ensure_weight_tying")
 _EMBEDDINGS: Final = frozenset({"embed_tokens", "lm_head"})
 _DEFAULTS: Final = {
     **PEFT.defaults,
@@ -274,7 +276,9 @@ def _moved(targets: Any, saved: Any) -> tuple[Any, Any]:
 def _tied(recipe: Recipe, tree: ModuleTree, saved: Any) -> tuple[Any, dict[str, Any]]:
     """A tied pair that is saved stays tied: PEFT makes the head out of the embeddings."""
     wished = recipe.value("ensure_weight_tying")
-    both = isinstance(saved, list) and _EMBEDDINGS <= {str(s).rpartition(".")[2] for s in saved}
+    both = (
+        isinstance(saved, list) and {str(name).rpartition(".")[2] for name in saved} >= _EMBEDDINGS
+    )
     tied = bool(tree.facts.get("tie_word_embeddings"))
     if wished is None and both and tied:
         kept = [name for name in saved if str(name).rpartition(".")[2] != "lm_head"]
@@ -346,6 +350,6 @@ DIALECT: Final = Dialect(
     read=read,
     lower=lower,
     slots={name: Slot(name, (name,)) for name in PEFT.slots if name != "base_model"},
-    defaults={name: d for name, d in _DEFAULTS.items() if name != "target_modules"},
+    defaults={name: d for name, d in _DEFAULTS.items() if name not in _CHOSEN},
     refusal=PEFT.refusal,
 )

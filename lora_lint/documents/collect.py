@@ -32,6 +32,7 @@ class _Collector:
         self.names = names
         self.blocks = count(1)
         self.orders = count(1)
+        self.is_marimo = _is_marimo(names.module.node)
 
     # Statements ----------------------------------------------------------------------------------
 
@@ -61,6 +62,8 @@ class _Collector:
                 self._run(statement.body, scope, prefix, position, fallback)
             elif isinstance(statement, ast.If) and _is_main(statement):
                 self._run(statement.body, scope, prefix, position, fallback)
+            elif self.is_marimo and scope.kind == "module" and _is_cell(statement):
+                self._run(_cell_body(statement), scope, prefix, position, fallback)
             else:
                 self._statement(statement, frame, fallback=fallback)
 
@@ -364,6 +367,35 @@ def _function_around(scope: Scope) -> Scope:
     while current.kind in ("comprehension", "lambda") and current.parent is not None:
         current = current.parent
     return current
+
+
+def _is_marimo(tree: ast.AST) -> bool:
+    """Whether a file is a marimo notebook: ``app = marimo.App()`` beside ``import marimo``."""
+    body: Sequence[ast.stmt] = getattr(tree, "body", ())
+    return any(
+        isinstance(node, ast.Import) and any(alias.name == "marimo" for alias in node.names)
+        for node in body
+    ) and any(
+        isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func) == "marimo.App"
+        and ast.unparse(node.targets[0]) == "app"
+        for node in body
+    )
+
+
+def _is_cell(node: ast.stmt) -> bool:
+    """Whether a function is a cell of a marimo notebook: what it takes and returns is global."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    called = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+    return len(called) == 1 and ast.unparse(called[0]) == "app.cell"
+
+
+def _cell_body(node: ast.stmt) -> Sequence[ast.stmt]:
+    """The statements of a cell without the ``return`` that lists its names."""
+    body: Sequence[ast.stmt] = getattr(node, "body", ())
+    return body[:-1] if body and isinstance(body[-1], ast.Return) else body
 
 
 def _is_main(node: ast.If) -> bool:
