@@ -420,15 +420,31 @@ class Defaults:
         return node
 
     def _passed_on(self, expression: ast.Name, scope: Scope, depth: int) -> Node | None:
-        """The default of a command-line argument that the function's one call passes on."""
+        """What the function's one call in the file passes; other files may pass something else.
+
+        Of models and configs it is only said which calls they may be.
+        """
+        from lora_lint.documents.static import is_call, lock
+
         given = self._given(scope, expression.id)
         if given is None:
             return None
         found = self.static.node(*given, depth + 1)
-        if found.origin != "default":
+        if found.kind == "unknown" or is_call(found):
+            calls = [found.home or found] if is_call(found) else found.items
+            reason = f"`{expression.id}` is a parameter of `{scope.name}`"
+            return self.static.unknown(expression, reason, calls) if calls else None
+        if found.kind != "scalar" and self.static.changes.of(scope, expression.id, nested=True):
             return None
         node = self.static.reference(expression, found)
-        node.home = None
+        if node.kind == "unknown":
+            return node
+        if node.origin != "default":
+            node.note = f"what the one call of `{scope.name}` passes for `{expression.id}`"
+        node.origin, node.home = "default", None
+        node.locked = node.locked or f"it is {node.note}"
+        for item in (*node.items, *(entry.node for entry in node.entries)):
+            lock(item, node.locked)
         return node
 
     def _is_passed(self, scope: Scope, name: str) -> bool:

@@ -18,7 +18,7 @@ from lora_lint.documents.tree import Entry, Node
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lora_lint.documents.scopes import CallSite, Scope
+    from lora_lint.documents.scopes import CallSite, Names, Scope
     from lora_lint.documents.source import Source
 
 SCOPE_LOCK = "a scope of the program has no keys of its own"
@@ -85,7 +85,7 @@ def build(
     roots: dict[int, _Root] = {}
     for site in names.calls:
         callee = static.callees.of(site.node, site.frame)
-        if site.embedded or not matters(callee):
+        if site.embedded or not matters(callee) or _only_written(site, names):
             continue
         node = static.call(site.node, site.frame)
         root = roots.setdefault(part_of(node.span.start), _Root(source))
@@ -125,6 +125,16 @@ def _add_plans(
         node = static.call(value, found[0].frame)
         root = roots.setdefault(part_of(node.span.start), _Root(source))
         root.node.entries.append(Entry(name, source.span(found[0].node), node))
+
+
+# What is made of a config that nothing is trained with: `LoraConfig(r=8).to_dict()`.
+_WRITTEN = ("to_dict", "to_diff_dict", "to_json_string", "save_pretrained")
+
+
+def _only_written(site: CallSite, names: Names) -> bool:
+    """Whether a call makes a config whose only use is to be written to a file."""
+    parent = names.parents.get(site.node)
+    return isinstance(parent, ast.Attribute) and parent.attr in _WRITTEN
 
 
 class _Root:

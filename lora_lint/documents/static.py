@@ -15,6 +15,7 @@ from lora_lint.diagnostics import Span
 from lora_lint.documents.callees import PASS_THROUGH, Callees, last_before, matters
 from lora_lint.documents.changes import Changes
 from lora_lint.documents.constants import MAX_TEXT, UNARY, constant_of, is_enum, operate
+from lora_lint.documents.conversions import comprehension, converted
 from lora_lint.documents.defaults import Defaults
 from lora_lint.documents.tree import Entry, Node
 
@@ -37,7 +38,6 @@ _REASONS: Final[dict[type, str]] = {
     ast.IfExp: CONDITION,
     ast.Compare: "the result of a comparison",
     ast.Lambda: "a function",
-    ast.ListComp: "the result of a comprehension",
     ast.SetComp: "the result of a comprehension",
     ast.DictComp: "the result of a comprehension",
     ast.GeneratorExp: "the result of a comprehension",
@@ -105,7 +105,7 @@ class Static:
                 node.locked = "it is put together with `*`"
             else:
                 node.items.append(self._part(element, frame, end, depth))
-        return self._finish(node, expression)
+        return self.finish(node, expression)
 
     def _bracketed(self, expression: ast.Tuple) -> bool:
         """Whether a tuple is written in brackets of its own: ``((1), 2)``, not ``(1), 2``."""
@@ -136,7 +136,7 @@ class Static:
             if name.kind != "scalar":
                 return self.unknown(expression, "it has a key that is not static")
             node.entries.append(Entry(name.value, name.span, inner))
-        return self._finish(node, expression)
+        return self.finish(node, expression)
 
     def _spread(self, node: Node, span: Span, inner: Node) -> None:
         """Add what ``**inner`` brings in: an entry for the unpacking itself, and one for each key
@@ -161,7 +161,7 @@ class Static:
         literal = isinstance(expression.operand, ast.Constant)
         if literal and isinstance(expression.op, ast.USub | ast.UAdd):
             return Node("scalar", self.source.span(expression), value)
-        return self._computed(expression, value, [operand])
+        return self.computed(expression, value, [operand])
 
     def _binary(self, expression: ast.BinOp, frame: Frame, depth: int) -> Node:
         left = self.node(expression.left, frame, depth + 1)
@@ -173,14 +173,14 @@ class Static:
             node = Node("sequence", self.source.span(expression), style="flow")
             node.items = left.items + right.items
             node.locked, node.origin = COMPUTED_LOCK, "computed"
-            return self._finish(node, expression)
+            return self.finish(node, expression)
         if left.kind != "scalar" or right.kind != "scalar":
             return self.unknown(expression, "an operation on lists or mappings")
         try:
             value = operate(expression.op, left.value, right.value)
         except (ArithmeticError, TypeError, ValueError) as exc:
             return self.unknown(expression, f"an operation that is not static: {exc}")
-        return self._computed(expression, value, [left, right])
+        return self.computed(expression, value, [left, right])
 
     def _fstring(self, expression: ast.JoinedStr, frame: Frame, depth: int) -> Node:
         parts: list[Node] = []
@@ -200,9 +200,10 @@ class Static:
         text = "".join(texts)
         if len(text) > MAX_TEXT:
             return self.unknown(expression, "a very long text")
-        return self._computed(expression, text, parts)
+        return self.computed(expression, text, parts)
 
-    def _computed(self, expression: ast.expr, value: object, parts: list[Node]) -> Node:
+    def computed(self, expression: ast.expr, value: object, parts: list[Node]) -> Node:
+        """A scalar that follows from other nodes."""
         span = self.source.span(expression)
         style = self.source.string_style(span) if isinstance(value, str) else "plain"
         node = Node("scalar", span, value, style=style, locked=COMPUTED_LOCK, origin="computed")
@@ -279,6 +280,26 @@ class Static:
             return self.defaults.parameter(expression, found, depth)
         if binding.kind != "assign" or binding.value is None:
             return self.unknown(expression, f"`{expression.id}` is a {binding.kind}")
+        return self._of_binding(expression, found, binding, depth)
+
+    def _latest(self, found: Found, name: str, frame: Frame) -> Binding | None:
+        """The assignment that a use in its scope's own body surely sees, of several; None where
+        that is not one: nothing in a loop is decided here, as what follows comes again.
+        """
+        bindings = found.bindings
+        if frame.scope is not found.scope or len(frame.place) != 1 or name in self.tainted:
+            return None
+        if any(binding.kind != "assign" or binding.reason for binding in bindings):
+            return None
+        if self.changes.dynamic is not None or (
+            self.names.stars and found.scope is self.names.module
+        ):
+            return None
+        before = last_before(bindings, frame)
+        return before[0] if len(before) == 1 and before[0].precedes(frame) else None
+
+    def _of_binding(self, expression: ast.Name, found: Found, binding: Binding, depth: int) -> Node:
+        """The node of a name that has the value of one assignment."""
         target = self._bound(found, binding, depth)
         changed = None
         if target.kind in ("sequence", "mapping") and not is_call(target):
@@ -340,6 +361,9 @@ class Static:
         get_peft_model(model, config)``) is followed to the last call before the use; where
         branches stand between, the node is unknown and its items are the calls it may come from.
         """
+        latest = self._latest(found, expression.id, frame)
+        if latest is not None:
+            return self._of_binding(expression, found, latest, depth)
         before = last_before(found.bindings, frame) if found.direct else found.bindings
         nodes = [
             self._bound(found, binding, depth)
@@ -428,7 +452,12 @@ class Static:
             inner = self.node(expression.args[0], frame, depth + 1)
             if is_call(inner):
                 return self.reference(expression, inner)
-        return self.unknown(expression, FUNCTION_CALL)
+        found = converted(self, expression, frame, depth)
+        return found or self.unknown(expression, FUNCTION_CALL)
+
+    def _comprehension(self, expression: ast.ListComp, frame: Frame, depth: int) -> Node:
+        found = comprehension(self, expression, frame, depth)
+        return found or self.unknown(expression, "the result of a comprehension")
 
     def call(self, expression: ast.Call, frame: Frame, depth: int = 0) -> Node:
         """The node of a call, the same whenever it is asked for."""
@@ -500,7 +529,7 @@ class Static:
 
     # Bounds --------------------------------------------------------------------------------------
 
-    def _finish(self, node: Node, expression: ast.expr) -> Node:
+    def finish(self, node: Node, expression: ast.expr) -> Node:
         """A collection with the origin of what it holds, or unknown if it grows too big."""
         height, values = self._measure(node)
         if values > MAX_VALUES or height > MAX_DEPTH:
@@ -583,4 +612,5 @@ _READERS: Final[dict[type, Callable[[Static, Any, Frame, int], Node]]] = {
     ast.Attribute: Static._attribute,  # noqa: SLF001
     ast.Subscript: Static._subscript,  # noqa: SLF001
     ast.Call: Static._call,  # noqa: SLF001
+    ast.ListComp: Static._comprehension,  # noqa: SLF001
 }

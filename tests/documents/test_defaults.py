@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.documents.python_files import PEFT, argument, config, reason, value
+from lora_lint.documents import calls
+from tests.documents.python_files import PEFT, argument, config, parse, reason, value
 
 ARGPARSE = PEFT + "import argparse\nparser = argparse.ArgumentParser()\n"
 
@@ -209,8 +210,8 @@ def test_parameter_defaults() -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        "train('x', 8)",
-        "train('x', r=8)",
+        "train('x', r=8)\ntrain('x', r=4)",
+        "train('x', r=choose())",
         "train(**kw)",
         "train(*a)",
         "run(train)",
@@ -239,3 +240,28 @@ def test_a_methods_parameter_is_unknown() -> None:
     assert reason(
         PEFT + "class A:\n    def f(self, r=1):\n        LoraConfig(r=r)\n", "r", "A", "f"
     )
+
+
+@pytest.mark.parametrize("rest", ["train('x', 8)", "train('x', r=8)", "n = 8\ntrain('x', n)"])
+def test_what_the_one_call_passes_is_a_value_that_the_run_may_have(rest: str) -> None:
+    node = argument(PEFT + f"def train(model, r=16):\n    LoraConfig(r=r)\n{rest}\n", "r", "train")
+    assert node.value == 8
+    assert node.origin == "default"
+    assert node.locked
+    assert "the one call of `train`" in (node.note or "")
+
+
+def test_a_model_that_is_a_parameter_may_be_the_one_that_is_passed() -> None:
+    text = (
+        "from peft import get_peft_model\nfrom transformers import AutoModel\n"
+        "def adapt(model):\n    return get_peft_model(model, LoraConfig())\n"
+        "adapt(AutoModel.from_pretrained('gpt2'))\n"
+    )
+    document = parse(PEFT + text)
+    call = document.node(0, ("adapt", "get_peft_model#0"))
+    assert call is not None
+    given = call.get(0)
+    assert given is not None
+    assert given.kind == "unknown"
+    (model,) = calls.model_calls(given)
+    assert model.note == "transformers.AutoModel.from_pretrained"

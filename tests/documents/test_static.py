@@ -9,7 +9,7 @@ import pytest
 
 from lora_lint.documents import calls
 from lora_lint.recipe import UNKNOWN
-from tests.documents.python_files import PEFT, argument, config, reason, value
+from tests.documents.python_files import PEFT, argument, config, parse, reason, value
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_constant_inside_a_branch_is_certain_inside_that_branch() -> None:
 @pytest.mark.parametrize(
     ("before", "expected"),
     [
-        ("r = 8\nr = 16", "`r` is assigned twice"),
-        ("r = 8\nr = 9\nr = 10", "`r` is assigned 3 times"),
+        ("r = 8\nif big:\n    r = 16", "`r` is assigned twice"),
+        ("r = 8\nr = 9\nfor _ in range(2):\n    r = 10", "`r` is assigned 3 times"),
         ("if big:\n    r = 64", "`r` is assigned in a branch, a loop or a `try`"),
         ("if big:\n    r = 64\nelse:\n    r = 8", "`r` is assigned twice"),
         (
@@ -250,6 +250,91 @@ def test_a_constant_inside_a_branch_is_certain_inside_that_branch() -> None:
 )
 def test_what_is_not_certain_is_unknown_with_the_reason(before: str, expected: str) -> None:
     assert reason(PEFT + before + "\nLoraConfig(r=r)\n") == expected
+
+
+def test_the_last_of_several_assignments_counts() -> None:
+    assert value(PEFT + "r = 8\nr = 16\nLoraConfig(r=r)\n") == 16
+    assert value(PEFT + "r = 8\nif big:\n    r = 4\nr = 16\nLoraConfig(r=r)\nr = 2\n") == 16
+    assert value(PEFT + "t = [1]\nt = [2]\nLoraConfig(r=t)\n") == [2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r = 8\nfor _ in range(2):\n    LoraConfig(r=r)\n    r = 16\n",
+        "r = 8\nr = 16\ndef f():\n    LoraConfig(r=r)\nr = 4\n",
+        "r = 8\nr = 16\ndef g():\n    global r\n    r = 2\ng()\nLoraConfig(r=r)\n",
+        "r = [8]\nr = [16]\nr.append(4)\nLoraConfig(r=r)\n",
+        "r = 8\nr = 16\nfrom other import *\nLoraConfig(r=r)\n",
+        "r = 8\nr = 16\nf = lambda: LoraConfig(r=r)\nr = 4\nf()\n",
+    ],
+    ids=["loop", "function", "global", "changed", "star", "lambda"],
+)
+def test_several_assignments_that_leave_the_value_open(text: str) -> None:
+    path = ("f",) if "def f" in text else ()
+    assert argument(PEFT + text, "r", *path).kind == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("int('8')", 8),
+        ("float(1)", 1.0),
+        ("bool(0)", False),
+        ("str(3)", "3"),
+        ("list(('a', 'b'))", ["a", "b"]),
+        ("sorted(['b', 'a'])", ["a", "b"]),
+        ("'q,v'.split(',')", ["q", "v"]),
+        ("' Q '.strip().lower()", "q"),
+        ("[t.strip() for t in 'q, v,'.split(',') if t.strip()]", ["q", "v"]),
+        ("[f'{t}_proj' for t in ['q', 'v']]", ["q_proj", "v_proj"]),
+        ("[t for t in ['q', 'v']]", ["q", "v"]),
+    ],
+)
+def test_conversions(expression: str, expected: object) -> None:
+    node = argument(PEFT + f"LoraConfig(r={expression})")
+    assert node.plain() == expected
+    assert node.origin == "computed"
+    assert node.locked
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "int('x')",
+        "int('8', 16)",
+        "int(x)",
+        "list(x)",
+        "'a'.split(sep=',')",
+        "'a'.split('')",
+        "[t + 'x' for t in ['q']]",
+        "[t for t in ['q'] for u in ['v']]",
+        "[f(t) for t in ['q']]",
+        "[t for t in ['q'] if t in names]",
+        "x.split(',')",
+    ],
+)
+def test_conversions_that_are_not_certain(expression: str) -> None:
+    assert argument(PEFT + f"LoraConfig(r={expression})").kind == "unknown"
+
+
+def test_a_conversion_that_the_file_defines_itself_is_none() -> None:
+    assert argument(PEFT + "def int(x):\n    return 3\nLoraConfig(r=int(8))\n").kind == "unknown"
+
+
+def test_a_conversion_of_a_default_is_a_default() -> None:
+    text = (
+        "import argparse\np = argparse.ArgumentParser()\n"
+        "p.add_argument('--targets', default='q_proj,v_proj')\nargs = p.parse_args()\n"
+        "LoraConfig(r=args.targets.split(','))\n"
+    )
+    node = argument(PEFT + text)
+    assert node.plain() == ["q_proj", "v_proj"]
+    assert node.origin == "default"
+
+
+def test_a_config_that_is_only_written_to_a_file_is_no_run() -> None:
+    assert not parse(PEFT + "LoraConfig(r=8).save_pretrained('x')\n").parts[0].node.entries
 
 
 def test_a_name_assigned_after_its_use_is_unknown() -> None:
