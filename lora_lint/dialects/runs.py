@@ -62,6 +62,7 @@ _NO_MODEL: Final = ("Tokenizer", "TokenizerFast", "Processor", "Config", "Extrac
 # The class that a trainer of TRL loads a named model as, where it is not what the config says.
 _TRAINERS_MODELS: Final = {"RewardTrainer": "AutoModelForSequenceClassification"}
 _ONLY: Final = "the only model that the file plainly loads"
+_EVERY: Final = "the model that every branch loads"
 _LOADER: Final = "unsloth 2026.10.9 models/loader.py"
 _BITS_SOURCE: Final = "transformers 5.23.0 utils/quantization_config.py"
 
@@ -189,9 +190,10 @@ def model_fields(document: Document, run: Run) -> tuple[dict[str, Field], str | 
         site, key, node = run.name
         named = {"base_model": sure(read_node(node, (*calls.place(document, site.call), key)))}
         return named, _TRAINERS_MODELS.get(site.name)
-    if len(run.models) != 1:
-        why = "branches load several" if run.models else "it is not loaded in this file"
-        return {"base_model": Field(None, "unknown", None, why)}, None
+    if len(run.models) > 1:
+        return _one_of_several(document, run.models)
+    if not run.models:
+        return {"base_model": Field(None, "unknown", None, "it is not loaded in this file")}, None
     call = run.models[0]
     owner, _, how = (call.note or "").rpartition(".")
     package, _, cls = owner.rpartition(".")
@@ -211,6 +213,22 @@ def model_fields(document: Document, run: Run) -> tuple[dict[str, Field], str | 
     fields["quantization"], fields["double_quant"] = _quantization(document, call)
     fields |= _quantization_keywords(document, call)
     return fields, cls if package.partition(".")[0] == "transformers" else None
+
+
+def _one_of_several(document: Document, models: list[Node]) -> tuple[dict[str, Field], str | None]:
+    """What all the calls say that branches leave open: often the same model, quantized or not."""
+    read = [model_fields(document, Run([call])) for call in models]
+    first, cls = read[0]
+    fields = {}
+    for name in {name for found, _ in read for name in found}:
+        every = [found.get(name, Field(None, "unset")) for found, _ in read]
+        same = all((f.value, f.origin) == (every[0].value, every[0].origin) for f in every)
+        why = every[0].detail if same and every[0].origin == "unknown" else "branches load several"
+        open_ = every[0].origin == "unknown" or not same
+        fields[name] = Field(None, "unknown", None, why) if open_ else first[name]
+    if fields["base_model"].origin != "unknown":
+        fields["base_model"] = fields["base_model"]._replace(detail=_EVERY, sure=False)
+    return fields, cls if all(other == cls for _, other in read) else None
 
 
 def _unsloth(document: Document, call: Node, cls: str, base: Field) -> dict[str, Field]:

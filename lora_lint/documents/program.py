@@ -81,7 +81,7 @@ def build(
     if not _MAY_MATTER.search(source.text):
         return {}
     names = collect(tree)
-    static = Static(source, names, tainted)
+    static = Static(source, names, tainted, part_of)
     roots: dict[int, _Root] = {}
     for site in names.calls:
         callee = static.callees.of(site.node, site.frame)

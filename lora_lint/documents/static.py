@@ -50,8 +50,15 @@ _REASONS: Final[dict[type, str]] = {
 class Static:
     """Turns expressions into nodes. Each call that matters has one node, however it is reached."""
 
-    def __init__(self, source: Source, names: Names, tainted: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        names: Names,
+        tainted: frozenset[str] = frozenset(),
+        part_of: Callable[[int], int] = lambda _: 0,
+    ) -> None:
         self.source = source
+        self.part_of = part_of
         self.names = names
         self.callees = Callees(names)
         self.defaults = Defaults(self)
@@ -60,6 +67,7 @@ class Static:
         self._calls: dict[ast.Call, Node] = {}
         self._values: dict[Binding, Node] = {}
         self._open: set[Binding] = set()
+        self._open_functions: set[ast.FunctionDef] = set()
         # Height and number of values of each node that holds others.
         self._sizes: dict[Node, tuple[int, int]] = {}
 
@@ -216,13 +224,39 @@ class Static:
         return self.node(expression.value, frame, depth + 1)
 
     def _choice(self, expression: ast.IfExp | ast.BoolOp, frame: Frame, depth: int) -> Node:
-        """One of several values: which, is not known, but the calls among them are."""
+        """One of several values. Where it is not known which, the calls among them are."""
         if isinstance(expression, ast.IfExp):
             branches = [expression.body, expression.orelse]
+            test = self.node(expression.test, frame, depth + 1)
+            if test.kind == "scalar":
+                return self._chosen(expression, branches[not test.value], test, frame, depth)
         else:
             branches = expression.values
+            test = self.node(branches[0], frame, depth + 1)
+            if test.kind == "scalar" and len(branches) == 2:
+                first = bool(test.value) == isinstance(expression.op, ast.Or)
+                return self._chosen(expression, branches[not first], test, frame, depth)
         nodes = [self.node(branch, frame, depth + 1) for branch in branches]
         return self.unknown(expression, CONDITION, _calls_among(nodes))
+
+    def _chosen(
+        self, expression: ast.expr, branch: ast.expr, test: Node, frame: Frame, depth: int
+    ) -> Node:
+        """The branch that a static test takes; a default where the test is one."""
+        found = self.node(branch, frame, depth + 1)
+        if is_call(found) or found.kind == "unknown":
+            return self.unknown(expression, found.note or CONDITION, _calls_among([found]))
+        node = self.reference(expression, found)
+        if node.kind == "unknown":
+            return node
+        node.home, node.locked = None, node.locked or CONDITION
+        for item in (*node.items, *(entry.node for entry in node.entries)):
+            lock(item, CONDITION)
+        if test.origin == "default":
+            node.origin, node.note = "default", test.note
+        elif node.origin == "written":
+            node.origin = "computed"
+        return node
 
     # Names ---------------------------------------------------------------------------------------
 
@@ -295,6 +329,9 @@ class Static:
             self.names.stars and found.scope is self.names.module
         ):
             return None
+        cells = {self.part_of(self.source.span(binding.node).start) for binding in bindings}
+        if len(cells) > 1:
+            return None  # cells of a notebook may be run in any order
         before = last_before(bindings, frame)
         return before[0] if len(before) == 1 and before[0].precedes(frame) else None
 
@@ -350,6 +387,9 @@ class Static:
             return self.unknown(binding.value, FUNCTION_CALL)
         if node.kind == "sequence" and index < len(node.items):
             return node.items[index]
+        if isinstance(binding.value, ast.Call) and node.kind == "unknown":
+            returned = self._returned(binding.value, index, binding.frame, 0)
+            return self.unknown(binding.value, FUNCTION_CALL, returned)
         return self.unknown(binding.value, node.note or "unpacked from another value")
 
     def _several(
@@ -453,7 +493,34 @@ class Static:
             if is_call(inner):
                 return self.reference(expression, inner)
         found = converted(self, expression, frame, depth)
-        return found or self.unknown(expression, FUNCTION_CALL)
+        return found or self.unknown(
+            expression, FUNCTION_CALL, self._returned(expression, None, frame, depth)
+        )
+
+    def _returned(
+        self, call: ast.Call, index: int | None, frame: Frame, depth: int
+    ) -> Sequence[Node]:
+        """The calls whose results a function of the file may return, at an index of its tuple."""
+        if not isinstance(call.func, ast.Name) or depth > MAX_DEPTH // 2:
+            return ()
+        found = self.names.lookup(call.func.id, frame.scope)
+        function = found.bindings[0].node if found and len(found.bindings) == 1 else None
+        if not isinstance(function, ast.FunctionDef) or function.decorator_list:
+            return ()
+        if function in self._open_functions:
+            return ()
+        self._open_functions.add(function)
+        nodes = []
+        for statement, inner in self.names.returns.get(function, []):
+            value = statement.value
+            if index is not None and isinstance(value, ast.Tuple):
+                value = value.elts[index] if 0 <= index < len(value.elts) else None
+            elif isinstance(value, ast.Tuple):
+                value = None
+            if value is not None:
+                nodes.append(self.node(value, inner, depth + 1))
+        self._open_functions.discard(function)
+        return _calls_among(nodes)
 
     def _comprehension(self, expression: ast.ListComp, frame: Frame, depth: int) -> Node:
         found = comprehension(self, expression, frame, depth)
