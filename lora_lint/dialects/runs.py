@@ -94,6 +94,8 @@ def run_of(document: Document, config: Node) -> Run:
     """The model and the training arguments that a config meets, as far as names lead to them."""
     linked = False
     for site, key in calls.uses(document, config):
+        if site.name == "add_adapter" and not calls.is_from(site.call, "peft"):
+            return Run(_loaded_as(document, site), None, _arguments(document, None, None))
         takes_model = site.name in ("get_peft_model", "inject_adapter_in_model")
         trainer = site.name.endswith("Trainer") and key == "peft_config"
         if not (takes_model or trainer or site.name.startswith("PeftModel")):
@@ -113,6 +115,15 @@ def run_of(document: Document, config: Node) -> Run:
     model = _only_model(document)
     arguments = _arguments(document, None, None)
     return Run([model] if model else [], None, arguments, linked=linked)
+
+
+def _loaded_as(document: Document, site: Site) -> list[Node]:
+    """The one call that loads a model of the class whose ``add_adapter`` is called; none where that
+    is not known: scripts for diffusion load several models.
+    """
+    owner = (site.call.note or "").rpartition(".")[0]
+    found = [s.call for s in calls.sites(document) if s.call.note == f"{owner}.from_pretrained"]
+    return found if len(found) == 1 and not owner.startswith("?") else []
 
 
 def run_of_model(document: Document, call: Node) -> Run:

@@ -169,6 +169,42 @@ def test_inference_mode_without_a_trainer_may_be_meant() -> None:
     assert severities["TR611"] == "error"
 
 
+def test_add_adapter_names_the_model_by_its_class() -> None:
+    load = "from diffusers import UNet2DConditionModel\n"
+    unet = "unet = UNet2DConditionModel.from_pretrained('sd', subfolder='unet')\n"
+    recipe = one(MODEL + load + unet + CONFIG + "unet.add_adapter(config)\n")
+    assert recipe["base_model"].origin == "unknown"
+    recipe = one(MODEL + load + unet + CONFIG + "model.add_adapter(config)\n")
+    assert recipe.value("base_model") == "gpt2"
+    recipe = one(MODEL + CONFIG + "something.add_adapter(config)\n")
+    assert recipe["base_model"].origin == "unknown"
+
+
+def test_branches_that_load_the_same_model() -> None:
+    recipe = one(
+        "if four:\n"
+        "    model = AutoModelForCausalLM.from_pretrained('gpt2',\n"
+        "        quantization_config=BitsAndBytesConfig(load_in_4bit=True))\n"
+        "    model = prepare_model_for_kbit_training(model)\n"
+        "else:\n    model = AutoModelForCausalLM.from_pretrained('gpt2')\n"
+        + CONFIG + "get_peft_model(model, config)\n"
+    )  # fmt: skip
+    assert origin(recipe, "base_model") == ("gpt2", "written", False)
+    assert recipe["quantization"].origin == "unknown"
+
+
+def test_a_model_that_a_function_returns() -> None:
+    load = (
+        "def load():\n    tokenizer = None\n"
+        "    model = AutoModelForCausalLM.from_pretrained('gpt2')\n    return model, tokenizer\n"
+        "other = AutoModelForCausalLM.from_pretrained('gpt2-xl')\n"
+    )
+    recipe = one(
+        load + "model, tokenizer = load()\n" + CONFIG + "model = get_peft_model(model, config)\n"
+    )
+    assert origin(recipe, "base_model") == ("gpt2", "written", False)
+
+
 def notebook(*cells: str) -> str:
     made = [
         {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": c}
