@@ -211,7 +211,7 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     if recipe.private["positional"]:
         return Undecided("get_peft_model is called with positional arguments")
     if way == "encoder":
-        return _encoder(recipe)
+        return _encoder(recipe, tree)
     if tree is None:
         return LoraKwargs(_values(recipe, UNKNOWN, recipe.value("modules_to_save")))
     targets, saved = _moved(recipe.value("target_modules"), recipe.value("modules_to_save"))
@@ -254,8 +254,16 @@ def _values(recipe: Recipe, targets: Any, saved: Any) -> dict[str, Any]:
     return {**values, "target_modules": targets, "modules_to_save": saved}
 
 
-def _encoder(recipe: Recipe) -> LoraKwargs | Undecided:
-    """``FastSentenceTransformer``: the keywords themselves, for the encoder within."""
+def _encoder(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
+    """``FastSentenceTransformer``: the keywords themselves, for the model within. Of one that also
+    sees or hears only the text's part gets adapters.
+    """
+    towers = tree is not None and any(
+        name.rpartition(".")[2] in ("vision_tower", "audio_tower", "visual")
+        for name, _ in tree.named_modules()
+    )
+    if recipe.private["flags"] or towers:
+        return Undecided("unsloth limits the adapters to parts of an embedding model")
     return LoraKwargs(
         _values(recipe, recipe.value("target_modules"), recipe.value("modules_to_save"))
     )
