@@ -29,7 +29,6 @@ from lora_lint.dialects.base import (
 from lora_lint.dialects.peft import DIALECT as PEFT
 from lora_lint.dialects.runs import TRAINING, keywords, model_fields, run_of_model, sure
 from lora_lint.documents import calls
-from lora_lint.facts import known_fields, newest_peft
 from lora_lint.recipe import UNKNOWN, Field, Recipe, StrayKey
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ def _checkpointing(call: Node, path: KeyPath, *, encoder: bool) -> Field:
 
 
 def _strays(call: Node, path: KeyPath, way: str) -> Iterator[StrayKey]:
-    known = {*framework_facts("unsloth")["keys"], *known_fields(newest_peft()), "model"}
+    known = {*framework_facts("unsloth")["keys"], "model"}
     effect: Any = {"fast": "rejected", "language": "unclear"}.get(way, "ignored")
     for key in call.keys():
         if key not in known and key not in ("*", "**"):

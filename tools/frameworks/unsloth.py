@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from frameworks.common import Release, Table, facts, merged, releases, signature_keys, with_history
 
+from lora_lint.facts import known_fields, newest_peft
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 RELEASES = ("2024.8", "2024.12.12", "2025.6.12", "2026.1.4", "2026.10.9")
 MODULES = ("llama", "vision", "sentence_transformer")
 # Keywords that get_peft_model takes out of its ``**kwargs`` (models/_utils.py).
-TAKEN = {"prefetch_depth": {}, "block_swap_layers": {}}
+TAKEN = ("prefetch_depth", "block_swap_layers")
 # Whose models unsloth publishes with the modules of Llama: Phi-3 and Phi-4 have fused projections.
 REPACKED = "microsoft/phi-"
 
@@ -45,8 +47,9 @@ def _repacked(release: Release) -> dict[str, str]:
 
 
 def read(wheels: Path) -> dict[str, Any]:
-    """The keywords of all releases; PEFT's own come in through ``**kwargs``."""
+    """The keywords of all releases, and LoraConfig's own, which come in through ``**kwargs``."""
     found = releases(wheels / "unsloth", "unsloth", RELEASES)
     tables = [_signatures(release) for release in found]
-    newest = tables[-1] | {key: dict(entry) for key, entry in TAKEN.items()}
+    through: Table = {key: {} for key in (*TAKEN, *known_fields(newest_peft()))}
+    newest = through | tables[-1]
     return facts(found, with_history(newest, tables[:-1]), repacked=_repacked(found[-1]))
