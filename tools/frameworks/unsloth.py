@@ -8,7 +8,6 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from frameworks.common import Release, Table, facts, merged, releases, signature_keys, with_history
-
 from lora_lint.facts import known_fields, newest_peft
 
 if TYPE_CHECKING:
