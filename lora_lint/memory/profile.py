@@ -46,8 +46,8 @@ _FRAMEWORKS = {
     "autotrain": TRAINER._replace(kbit_preparation=None),
     # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
     "trl": TRAINER._replace(kbit_preparation=None),
-    # models/llama.py: a cross entropy in chunks of its own; layers are not upcast
-    "unsloth": TRAINER._replace(kbit_preparation=False),
+    # models/llama.py: the loss in chunks (``unsloth_fused_ce_loss``); layers are not upcast
+    "unsloth": TRAINER._replace(kbit_preparation=False, fused_loss=True),
 }
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
 _HALF_ON_QUANTIZED = frozenset({"trl"})
