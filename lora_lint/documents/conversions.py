@@ -110,6 +110,8 @@ def comprehension(static: Static, node: ast.ListComp, frame: Frame, depth: int) 
                 return None
             if all(_text(test, name, item.value) for test in generator.ifs):
                 values.append(_text(node.elt, name, item.value))
+            if sum(map(len, map(str, values))) > MAX_TEXT:
+                return None
     except NotStatic:
         return None
     return _made(static, node, values, [given])
@@ -144,6 +146,10 @@ def _called(method: str, parts: Sequence[object]) -> Any:
         raise NotStatic
     if sum(len(str(part)) for part in parts) > MAX_TEXT:
         raise NotStatic
+    if method == "replace":
+        text, old, new = map(str, parts)
+        if len(text) + text.count(old) * len(new) > MAX_TEXT:
+            raise NotStatic
     try:
         result = getattr(str, method)(*parts)
     except ValueError:

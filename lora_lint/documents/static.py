@@ -68,6 +68,8 @@ class Static:
         self._values: dict[Binding, Node] = {}
         self._open: set[Binding] = set()
         self._open_functions: set[ast.FunctionDef] = set()
+        # The calls that functions may return, at an index of their tuples.
+        self._results: dict[tuple[ast.FunctionDef, int | None], list[Node]] = {}
         # Height and number of values of each node that holds others.
         self._sizes: dict[Node, tuple[int, int]] = {}
 
@@ -507,6 +509,8 @@ class Static:
         function = found.bindings[0].node if found and len(found.bindings) == 1 else None
         if not isinstance(function, ast.FunctionDef) or function.decorator_list:
             return ()
+        if (function, index) in self._results:
+            return self._results[function, index]
         if function in self._open_functions:
             return ()
         self._open_functions.add(function)
@@ -520,7 +524,8 @@ class Static:
             if value is not None:
                 nodes.append(self.node(value, inner, depth + 1))
         self._open_functions.discard(function)
-        return _calls_among(nodes)
+        self._results[function, index] = _calls_among(nodes)
+        return self._results[function, index]
 
     def _comprehension(self, expression: ast.ListComp, frame: Frame, depth: int) -> Node:
         found = comprehension(self, expression, frame, depth)

@@ -66,6 +66,7 @@ def codes(code: str) -> list[str]:
         ("unsloth/gemma-3-1b-it", "FastLanguageModel", 16, 13_045_760),
         ("unsloth/gemma-3-1b-it", "FastModel", 16, 13_045_760),
         ("unsloth/Qwen2.5-VL-7B-Instruct", "FastVisionModel", 16, 51_521_536),
+        ("unsloth/gemma-3-4b-pt", "FastVisionModel", 16, 38_497_792),
     ],
 )
 def test_the_count_that_unsloth_prints(model: str, cls: str, rank: int, count: int) -> None:

@@ -312,6 +312,7 @@ def test_conversions(expression: str, expected: object) -> None:
         "[f(t) for t in ['q']]",
         "[t for t in ['q'] if t in names]",
         "x.split(',')",
+        f"'{'a' * 1000}'.replace('', '{'b' * 1000}').replace('', '{'c' * 1000}')",
     ],
 )
 def test_conversions_that_are_not_certain(expression: str) -> None:
@@ -413,3 +414,11 @@ def test_a_config_that_is_changed_afterwards_is_not_what_the_call_says() -> None
 def test_setattr_on_a_config_may_set_anything() -> None:
     text = PEFT + "c = LoraConfig(r=8)\nsetattr(c, key, 1)\n"
     assert calls.is_open(config(text))
+
+
+def test_functions_that_return_each_other_are_read_in_no_time() -> None:
+    functions = "".join(
+        f"def f{n}():\n    return f{n + 1}() if x else f{n + 1}()\n" for n in range(30)
+    )
+    text = f"{PEFT}{functions}def f30():\n    return f0()\nLoraConfig(r=f0())\n"
+    assert argument(text).kind == "unknown"
