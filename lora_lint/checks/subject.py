@@ -63,6 +63,16 @@ MEMORY_FIELDS: Final = (
 )
 
 
+# Architectures of transformers whose repositories on the hub bring code of their own as well
+# (``auto_map`` in their config.json), which runs where trust_remote_code allows it.
+_ALSO_REMOTE: Final = frozenset(
+    ("deepseek_v3", "falcon", "kimi_k25", "minicpm3", "minimax_m2", "nemotron_h", "phi3", "phimoe")
+)
+_OWN_CODE: Final = (
+    "transformers' own code for {}, in place of which trust_remote_code lets the repository's run"
+)
+
+
 class DocumentSubject:
     """A file, for rules that need no recipe."""
 
@@ -125,7 +135,14 @@ class RecipeSubject:
         if model:
             names += self.dialect.slots
         fields = (self.recipe[name] for name in names)
-        return next((field for field in fields if not field.sure), None)
+        found = next((field for field in fields if not field.sure), None)
+        if found is None and model and self.tree is not None and self._may_be_remote(self.tree):
+            found = Field(None, "unknown", None, _OWN_CODE.format(self.tree.model_type))
+        return found
+
+    def _may_be_remote(self, tree: ModuleTree) -> bool:
+        """Whether the repository's own code may define the model's modules."""
+        return self.value("trust_remote_code") is True and tree.model_type in _ALSO_REMOTE
 
     def not_static(self) -> str | None:
         """The LoRA settings that can't be known without running the file, with the reasons."""

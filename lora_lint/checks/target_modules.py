@@ -131,11 +131,13 @@ def target_module_not_found(subject: RecipeSubject) -> Iterator[Finding]:
     unmatched = {*injection.unmatched["target_modules"]}
     if isinstance(subject.lowered, LoraKwargs):
         unmatched |= {*subject.lowered.unused}
+    offered: set[str] = set()
     for index, entry in enumerate(entries):
         if entry not in unmatched or _exists(subject, entry, tree):
             continue
         wanted = names.suggestion(str(entry), tree)
-        if wanted is not None and wanted not in entries:
+        if wanted is not None and wanted not in entries and wanted not in offered:
+            offered.add(wanted)  # q_proj, k_proj and v_proj may all be one qkv_proj
             changed = [wanted if e == entry else e for e in entries]
             wish = Wish(
                 f"replace `{entry}` by `{wanted}`", (SetItem("target_modules", index, wanted),)

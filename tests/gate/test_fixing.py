@@ -165,3 +165,25 @@ def test_notebook_and_script(tmp_path: Path) -> None:
     assert "cell 1" in result.output
     assert lint(str(notebook), "--fix", "--unsafe-fixes").exit_code == 0
     assert notebook.read_text() == text.replace("['q_proj']", "['c_attn']")
+
+
+def test_names_that_one_layer_fuses_become_one_entry(tmp_path: Path) -> None:
+    path = tmp_path / "lora.yaml"
+    path.write_text(
+        "base_model_name_or_path: microsoft/Phi-3-mini-4k-instruct\nr: 16\nlora_alpha: 32\n"
+        "target_modules: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]\n"
+    )
+    CliRunner().invoke(main, [str(path), "--isolated", "--fix", "--unsafe-fixes"])
+    written = path.read_text().splitlines()[-1]
+    assert written == "target_modules: [qkv_proj, o_proj, gate_up_proj, down_proj]"
+
+
+def test_a_repository_with_code_of_its_own_makes_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "lora.yaml"
+    path.write_text(
+        "base_model_name_or_path: microsoft/Phi-3-mini-4k-instruct\nr: 16\nlora_alpha: 32\n"
+        "target_modules: [q_proj, o_proj]\ntrust_remote_code: true\n"
+    )
+    result = CliRunner().invoke(main, [str(path), "--isolated"])
+    assert "warning[TM102]" in result.output
+    assert result.exit_code == 0
