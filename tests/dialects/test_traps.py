@@ -85,3 +85,13 @@ def test_a_rate_without_a_dot_where_the_loader_makes_a_number_of_it(rate: str) -
     for text in (axolotl, factory):
         found = lint_text(text, "train.yaml", ISOLATED).diagnostics
         assert [d.code for d in found if d.code == "CF003"] == []
+
+
+def test_axolotl_takes_fsdp_settings_with_a_prefix() -> None:
+    text = (
+        "base_model: NousResearch/Llama-3.2-1B\nadapter: lora\nlora_r: 16\nlora_alpha: 32\n"
+        "lora_target_linear: true\nlearning_rate: 0.0002\ndatasets: []\nfsdp_config:\n"
+        "  fsdp_offload_params: true\n  fsdp_state_dict_type: FULL_STATE_DICT\n"
+    )
+    found = lint_text(text, "train.yaml", ISOLATED).diagnostics
+    assert [d.code for d in found if d.code.startswith("CF")] == []

@@ -19,4 +19,9 @@ def read(wheels: Path) -> dict[str, Any]:
         class_keys(Source.of(r, r"axolotl/utils/schemas/.*\.py"), "AxolotlInputConfig")
         for r in found
     ]
-    return facts(found, with_history(tables[-1], tables[:-1]))
+    keys = with_history(tables[-1], tables[:-1])
+    section = keys["fsdp_config"]["keys"]
+    # schemas/validation.py check_fsdp_config_kwargs_prefix, check_fsdp_version_in_fsdp_config
+    section |= {f"fsdp_{key}": {"alias": key, **entry} for key, entry in section.items()}
+    section["version"] = {"alias": "fsdp_version"}
+    return facts(found, keys)
