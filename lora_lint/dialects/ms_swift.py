@@ -80,6 +80,7 @@ _OLDER: Final = {
     "lora_dropout": ("lora_dropout_p",),
     "modules_to_save": ("lora_modules_to_save",),
     "bias": ("lora_bias_trainable",),
+    "init_lora_weights": ("init_lora_weights",),
     "dtype": ("dtype",),
     "per_device_train_batch_size": ("batch_size",),
 }

@@ -129,6 +129,7 @@ def test_older_names() -> None:
     text = (
         "model_id_or_path: a/b\nsft_type: lora\nlora_target_modules: [q_proj]\n"
         "lora_dropout_p: 0.1\nbatch_size: 3\nquantization_bit: 4\ndtype: bf16\n"
+        "init_lora_weights: pissa\n"
     )
     recipe = recipe_of(text)
     assert recipe.value("base_model") == "a/b"
@@ -137,6 +138,7 @@ def test_older_names() -> None:
     assert recipe.value("per_device_train_batch_size") == 3
     assert (recipe.value("quantization"), recipe.value("dtype")) == ("nf4", "bfloat16")
     assert recipe.value("max_length") == 2048
+    assert recipe.value("init_lora_weights") == "pissa"
     assert not recipe.stray
 
 
