@@ -365,6 +365,8 @@ class RecipeSubject:
             return None
         if self.dialect.applied_by != "PEFT":
             return None  # its training step is its own
+        if self.recipe.objective in ("ppo", "gkd"):
+            return None  # a value and a reward model, or a teacher, take memory of their own
         from lora_lint.memory import estimate_memory, framework_profile
 
         given = {name: self.value(name) for name in MEMORY_FIELDS} | changes

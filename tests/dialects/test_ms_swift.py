@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_lint import Options, dialects, lint_text, resolve_model
+from lora_lint import Options, dialects, engine, lint_text, resolve_model
 from lora_lint.dialects import LoraKwargs, Undecided, ms_swift
 from lora_lint.documents import parse
 from lora_lint.recipe import UNKNOWN, Recipe
+from lora_lint.settings import Settings
 from tests.dialects.roundtrip import recipe_of, roundtrip
 
 FILE = """\
@@ -266,3 +267,13 @@ def test_reward_models_are_classifiers() -> None:
     recipe: Recipe = recipe_of("swift rlhf --rlhf_type rm --model a/b --lora_rank 8", "a.sh")
     assert recipe.value("task_type") == "SEQ_CLS"
     assert recipe.objective == "rm"
+
+
+@pytest.mark.parametrize("task", ["sft", "rlhf --rlhf_type ppo", "rlhf --rlhf_type gkd"])
+def test_models_beside_the_trained_one_leave_its_memory_unknown(task: str) -> None:
+    text = (
+        f"swift {task} --model Qwen/Qwen2.5-7B-Instruct --tuner_type lora "
+        "--max_length 64 --torch_dtype bfloat16\n"
+    )
+    (run,) = engine.Linter(Settings(isolated=True)).lint("a.sh", text).subjects
+    assert (run.memory is not None) == (task == "sft")
