@@ -143,8 +143,8 @@ def _command(
         return None
     span = script.span(node)
     raw = script.words(_words(node, above))
-    if not raw:
-        return None
+    if not raw or script.text[slice(*raw[0].span)].startswith("--"):
+        return None  # a blank behind a line's backslash ended the command before its options
     evaluated = script.text[slice(*raw[0].span)] == "eval"
     if evaluated:
         raw = [raw[0], *map(_unquoted, raw[1:])]

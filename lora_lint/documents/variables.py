@@ -39,6 +39,8 @@ _BODIES: Final = frozenset(
     {"program", "compound_statement", "do_group", "subshell", "case_item", "command_substitution",
      "if_statement", "elif_clause", "else_clause"}
 )  # fmt: skip
+# What changes a variable in `$((...))`; `==`, `!=`, `<=` and `>=` only compare.
+_COUNTS: Final = re.compile(r"\+\+|--|(?:<<|>>|(?<![=!<>]))=(?!=)")
 _REPEATED: Final = frozenset({"do_group", "function_definition"})
 _BRANCHES: Final = frozenset({"elif_clause", "else_clause"})
 
@@ -139,13 +141,19 @@ class Variables:
         while parent.type == "subscript" and len(above) > 1:
             above = above[:-1]
             parent = above[-1]
-        if parent.type in ("simple_expansion", "expansion"):
+        if parent.type in ("simple_expansion", "expansion") or self._is_computed_with(above):
             if not any(self._is_idle(outer, name) for outer in above):
                 self.uses[name] = self.uses.get(name, 0) + 1
             if parent.type == "expansion" and re.match(r"\$\{\w+:?=", self._text(parent)):
                 self._other(name, parent, above)
         elif parent.type != "variable_assignment":
             self._other(name, node, above)
+
+    def _is_computed_with(self, above: tuple[Syntax, ...]) -> bool:
+        """Whether a name without its dollar is only read, as in ``$((n * 2))``."""
+        sums = (outer for outer in reversed(above) if outer.type == "arithmetic_expansion")
+        outer = next(sums, None)
+        return outer is not None and not outer.has_error and not _COUNTS.search(self._text(outer))
 
     def _is_idle(self, outer: Syntax, name: str) -> bool:
         """Whether a use inside a node changes no other command: it is printed, or `R=${R:-8}`."""

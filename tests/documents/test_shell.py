@@ -111,6 +111,7 @@ def test_what_is_run_behind_its_launchers(line: str, note: str, launchers: list[
         "python -c 'lora' --lora_r 8",
         "cat <<EOF > a.yaml\npython t.py --lora_r 8\nEOF",
         "# python t.py --lora_r 8",
+        "python t.py --seed 1 \\ \n--lora_r 8 --lora_alpha 16",  # the blank ends the command
     ],
 )
 def test_other_commands_are_no_parts(line: str) -> None:
@@ -248,6 +249,10 @@ def test_a_text_that_is_too_long_is_said_to_be() -> None:
         ("R=8; X='ls y'; eval $X", "$R", "8"),
         ('A=1; R=8; B="$A $R"', "${B#1 }", UNKNOWN),
         ("R=8; ((R++))", "$R", UNKNOWN),
+        ("R=8; N=$((R * 2))", "$R", "8"),
+        ("R=8; N=$((R <= 2 || R != 3))", "$R", "8"),
+        ("R=8; N=$((R++))", "$R", UNKNOWN),
+        ("R=8; N=$((R <<= 2))", "$R", UNKNOWN),
         ("(R=8)", "$R", UNKNOWN),
         ("R=8 | true", "$R", UNKNOWN),
         ("R=8 &", "$R", UNKNOWN),
@@ -347,6 +352,7 @@ STATEMENTS = [
     "A=(--p 3 # c\n q)", "S=", 'T="a\n b"', "G='*.q'", "U=$R", 'U="$R $Q"',
     "if true; then R=9; fi", "f() { R=7; }", "f", "R=1 true", "true && R=5", "read R <<< 3",
     "unset R", "(R=4)", "R=3 &", "R=$((1+1))", "R=$(echo hi)", ": ${S:=zz}", "printf -v R hi",
+    "Q=$((R==2))", "Q=$((R-=2))",
     "declare R=2", "eval R=11", "let R=5", "((R=6))", "R+=1", "Q=$Q", "R=${R:-12}", "S=${S:-x y}",
     "case a in a) R=3;; esac", "{ R=10; }", "set -- a b", "IFS=,", "true || R=5",
     "if [ -z $R ]; then Q=3; else :; fi",
