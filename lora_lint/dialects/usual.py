@@ -57,6 +57,8 @@ _LORA_WORD: Final = re.compile(
     r"(?:q|rs|full|peft|causal)?[-_ ]?(?:lora|dora|peft|pissa)(?:[-_+ .].*)?|true|auto",
     re.IGNORECASE,
 )
+# Switches such as `--use_adalora`, by the names of PEFT's tuners.
+_OTHER_SWITCH: Final = re.compile(r"(?:use|enable)_(?:adalora|boft|ia3|loha|lokr|oft|vera)")
 
 
 def lora_fields(
@@ -117,7 +119,12 @@ def other_adapter(mapping: Node) -> bool:
             and not _LORA_WORD.fullmatch(node.value)
         ):
             return not _TEMPLATE.search(node.value)
-    return False
+    return any(
+        isinstance(entry.key, str)
+        and _OTHER_SWITCH.fullmatch(entry.key)
+        and str(entry.node.value).lower() == "true"
+        for entry in mapping.entries
+    )
 
 
 def switched_off(mapping: Node, value_of: Any = lambda node: node.value) -> bool:

@@ -315,6 +315,7 @@ def test_programs_of_peoples_own(command: str, values: dict[str, Any]) -> None:
         "python generate.py --lora_weights tloen/alpaca-lora-7b",
         "swift sft --tuner_type adalora --lora_rank 8 --model m",
         "python train.py --peft_type adalora --lora_alpha 16 --lora_dropout 0.1",
+        "python train.py --use_peft --use_adalora --init_r 12 --lora_alpha 16 --lora_dropout 0.1",
         'python train.py --lora_r "see the README"',
     ],
 )

@@ -111,6 +111,7 @@ def test_lora_configs_own_keywords_stay_pefts() -> None:
         # notes, other adapters, results
         "description: lora rank 8, alpha 16\ntags: [lora, peft]\n",
         "peft: {peft_type: ADALORA, r: 8, lora_alpha: 16, lora_dropout: 0.1}\n",
+        "use_adalora: true\nlora_r: 8\nlora_alpha: 16\nlora_dropout: 0.1\n",
         "adapter: {type: bottleneck, r: 8, dropout: 0.1}\n",
         "lora_r: {value: 8}\nlora_alpha: {value: 16}\n",
         "lora: {rank: high, alpha: low}\n",
