@@ -167,8 +167,11 @@ def _only_model(document: Document) -> Node | None:
 
 
 def _is_arguments(site: Site) -> bool:
-    own = calls.is_from(site.call, "transformers") and site.name.endswith("TrainingArguments")
-    return own or (calls.is_from(site.call, "trl") and site.name.endswith("Config"))
+    packages = ("transformers", "sentence_transformers", "unsloth")
+    own = any(calls.is_from(site.call, package) for package in packages)
+    return (own and site.name.endswith("TrainingArguments")) or (
+        calls.is_from(site.call, "trl") and site.name.endswith("Config")
+    )
 
 
 def _preparation(model: Node) -> Node | None:

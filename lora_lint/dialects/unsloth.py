@@ -76,6 +76,14 @@ _SPECIAL: Final = (
     "gemma4", "gpt_oss", "granitemoehybrid", "mamba", "nemotron", "qwen2_5_omni", "qwen3_omni",
     "t5", "voxtral", "whisper", "zamba",
 )  # fmt: skip
+# Keywords of older trainers of TRL, which unsloth hands on to the trainer's config.
+_HANDED_ON: Final = {
+    "max_length": "max_length",
+    "max_seq_length": "max_length",
+    "packing": "packing",
+}
+# What TRL's SFTConfig says where nobody does: unsloth takes it for nothing said.
+_SFT_LENGTH: Final = 1024
 # Fields that unsloth settles itself where they are absent.
 _CHOSEN: Final = ("target_modules", "ensure_weight_tying")
 _EMBEDDINGS: Final = frozenset({"embed_tokens", "lm_head"})
@@ -124,6 +132,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields |= found
     if run.arguments is not None:
         fields |= keywords(document, run.arguments, TRAINING)
+    fields |= _of_trainers(document, call, fields, found.get("max_length"))
     fields["gradient_checkpointing"] = _checkpointing(call, path, encoder=way == "encoder")
     loading = run.models[0] if len(run.models) == 1 else None
     return Recipe(
@@ -150,6 +159,32 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             or any(entry.key == "*" for entry in call.entries),
         },
     )
+
+
+def _of_trainers(
+    document: Document, call: Node, fields: Mapping[str, Field], loaded: Field | None
+) -> dict[str, Field]:
+    """What the trainer that gets the model changes: its own keywords go before its config's
+    (unsloth 2026.10.9 trainer.py, ``_backwards_compatible_trainer``), and SFT takes no more tokens
+    than the model was loaded for (models/rl.py, ``max_length_check``).
+    """
+    sites = [site for site, _ in calls.uses(document, call) if site.name.endswith("Trainer")]
+    read = [keywords(document, site.call, _HANDED_ON) for site in sites]
+    told = [{name: (f.value, f.origin) for name, f in found.items()} for found in read]
+    if not read or any(one != told[0] for one in told):
+        return {}
+    changed = read[0]
+    length = changed.get("max_length", fields.get("max_length"))
+    if length is None or loaded is None or not isinstance(loaded.value, int):
+        return changed
+    if isinstance(length.value, int) and all(
+        site.name in ("SFTTrainer", "UnslothTrainer") for site in sites
+    ):
+        unsaid = length.value == _SFT_LENGTH and (length.path or ("",))[-1] == "max_length"
+        if length.value > loaded.value or unsaid:
+            detail = "unsloth takes the length that the model is loaded for"
+            changed["max_length"] = loaded._replace(origin="computed", detail=detail)
+    return changed
 
 
 def _given(call: Node, path: KeyPath, key: str, default: Sequence[str] | None) -> Field:

@@ -66,6 +66,7 @@ _KEPT: Final = frozenset(
     {
         "BitsAndBytesConfig",
         "LoraConfig",
+        "SentenceTransformerTrainingArguments",
         "Seq2SeqTrainingArguments",
         "TrainingArguments",
         "add_adapter",

@@ -14,7 +14,7 @@ from lora_lint.diagnostics import Set
 from lora_lint.dialects import LoraKwargs, Undecided, dialect, recipes
 from lora_lint.dialects.plan import plan
 from lora_lint.documents import parse
-from lora_lint.recipe import Recipe
+from lora_lint.recipe import UNKNOWN, Recipe
 
 IMPORTS = (
     "from unsloth import FastLanguageModel, FastModel, FastVisionModel, FastSentenceTransformer\n"
@@ -116,6 +116,36 @@ def test_lengths_and_checkpointing() -> None:
     off = script("use_gradient_checkpointing=False", load=f'"{LLAMA}", max_seq_length=512')
     assert one(off).value("gradient_checkpointing") is False
     assert one(off).value("max_length") == 512
+
+
+@pytest.mark.parametrize(
+    ("trainer", "wanted"),
+    [
+        ("SFTTrainer(model, max_seq_length=512, args=SFTConfig())", 512),
+        ("DPOTrainer(model=model, args=DPOConfig(max_length=256), max_length=1000)", 1000),
+        ("DPOTrainer(model=model, args=DPOConfig(max_length=4000))", 4000),
+        ("SFTTrainer(model=model, args=SFTConfig(max_length=512))", 512),
+        ("SFTTrainer(model=model, args=SFTConfig(max_length=4000))", 2000),
+        ("SFTTrainer(model=model, args=SFTConfig(max_length=1024))", 2000),
+        ("SFTTrainer(model=model, args=SFTConfig(max_seq_length=1024))", 1024),
+        ("SFTTrainer(model=model, max_seq_length=512)\nSFTTrainer(model, max_seq_length=512)", 512),
+        ("SFTTrainer(model=model, args=SFTConfig(), max_seq_length=n)", UNKNOWN),
+    ],
+)
+def test_the_length_that_a_trainer_takes(trainer: str, wanted: Any) -> None:
+    code = script(load=f'"{LLAMA}", max_seq_length=2000')
+    code += f"from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer\n{trainer}\n"
+    assert one(code).value("max_length") == wanted
+
+
+def test_training_arguments_of_sentence_transformers() -> None:
+    code = script(cls="FastSentenceTransformer", load='"unsloth/all-MiniLM-L6-v2"')
+    code += (
+        "from sentence_transformers import SentenceTransformerTrainer as T\n"
+        "from sentence_transformers import SentenceTransformerTrainingArguments as A\n"
+        "T(model=model, args=A(per_device_train_batch_size=256))\n"
+    )
+    assert one(code).value("per_device_train_batch_size") == 256
 
 
 def test_embeddings_among_the_targets_are_saved() -> None:
