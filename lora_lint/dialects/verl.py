@@ -81,6 +81,9 @@ _SFT_DEFAULTS: Final = {
     "per_device_train_batch_size": Default(4, _SFT),
     "max_length": Default(1024, _SFT),
 }
+_DYNAMIC: Final = Field(
+    None, "unknown", None, "with data.use_dynamic_bsz data.max_token_len_per_gpu decides"
+)
 # Settings of Megatron's LoRA, which stand in a section of their own.
 _MEGATRON: Final = {
     "r": "rank",
@@ -177,7 +180,16 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             fields |= other
             rank = fields["r"].value
     fields |= _elsewhere(root, _PLACES[path])
+    if path == ("model",) and _is_dynamic(root.at(("data", "use_dynamic_bsz")), default=False):
+        fields[_BATCH] = _DYNAMIC
     return _recipe(part, path, fields, model, switch=None, megatron=megatron)
+
+
+def _is_dynamic(node: Node | None, *, default: bool) -> bool:
+    """Whether samples are packed up to a number of tokens, whatever the batch size says: so in
+    supervised training unless it is switched off (workers/engine/utils.py prepare_micro_batches).
+    """
+    return default if node is None else str(node.value).lower() != "false"
 
 
 def _elsewhere(root: Node, paths: dict[str, KeyPath]) -> dict[str, Field]:
@@ -210,6 +222,10 @@ def _command(root: Node, part: int) -> Recipe:
         slots[name] = Slot(name, (".".join(map(str, at)),), codec)
     defaults = _DEFAULTS | (_SFT_DEFAULTS if prefix == "model." else {})
     fields = read_slots(root, (), slots, defaults, null_is_absent=False)
+    older = "fsdp_sft_trainer" in (root.note or "") or "model.partial_pretrain" in root.keys()
+    dynamic = root.get("data.use_dynamic_bsz")
+    if prefix == "model." and _is_dynamic(dynamic, default=not older):
+        fields[_BATCH] = _DYNAMIC
     named = next((k for k in root.keys() if k.replace("-", "_").startswith("config_")), None)
     fields = arguments.unsettled(root, fields, "the config file" if named else None)
     return _recipe(part, (), fields, root, switch=f"{prefix}lora_rank", megatron=megatron)

@@ -89,13 +89,29 @@ def test_commands() -> None:
 
 
 def test_supervised_training_has_a_section_of_its_own() -> None:
-    recipe = recipe_of(
-        "python -m verl.trainer.sft_trainer model.path=a/b model.lora_rank=8", "a.sh"
-    )
+    command = "python -m verl.trainer.sft_trainer model.path=a/b model.lora_rank=8"
+    recipe = recipe_of(command + " data.use_dynamic_bsz=False", "a.sh")
     assert recipe.value("base_model") == "a/b"
     assert (recipe.value("max_length"), recipe.value("per_device_train_batch_size")) == (1024, 4)
     other = parse("a.sh", "python train_lora.py model.lora_rank=8\n")
     assert all(r.dialect != "verl" for r in dialects.recipes(other))
+
+
+@pytest.mark.parametrize(
+    ("program", "dynamic", "batch"),
+    [
+        ("sft_trainer", "", UNKNOWN),
+        ("sft_trainer", "data.use_dynamic_bsz=True", UNKNOWN),
+        ("sft_trainer", "data.use_dynamic_bsz=False", 64),
+        ("fsdp_sft_trainer", "", 64),  # before verl packed samples by itself
+    ],
+)
+def test_packed_samples_leave_the_batch_open(program: str, dynamic: str, batch: object) -> None:
+    options = f"model.path=a/b model.lora_rank=8 data.micro_batch_size_per_gpu=64 {dynamic}"
+    recipe = recipe_of(f"python -m verl.trainer.{program} {options}", "a.sh")
+    assert recipe.value("per_device_train_batch_size") == batch
+    text = "model: {path: a/b, lora_rank: 8, use_shm: false}\ndata: {use_dynamic_bsz: true}\n"
+    assert recipe_of(text).value("per_device_train_batch_size") is UNKNOWN
 
 
 def test_rank_0_in_a_command_turns_lora_off() -> None:
