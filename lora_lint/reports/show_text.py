@@ -67,7 +67,9 @@ def _fields(subject: RecipeSubject) -> Iterator[str]:
             yield f"{name:<28} {_value(field.value)}   ({field.detail})"
         elif field.origin == "unknown":
             yield f"{name:<28} ?   (not static: {field.detail})"
-    if not recipe.adapter:
+    if not recipe.adapter and recipe.switch is None:
+        yield "LoRA is off"
+    elif not recipe.adapter:
         yield f"LoRA is off: {recipe.switch} is not set to it"
 
 

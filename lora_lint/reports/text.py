@@ -198,7 +198,8 @@ def _versions(subject: RecipeSubject) -> Iterator[str]:
 def _reach(subject: RecipeSubject) -> Iterator[str]:
     injection: Injection = subject.injection
     if not subject.recipe.adapter:
-        yield f"LoRA is off ({subject.recipe.switch})"
+        switch = subject.recipe.switch
+        yield f"LoRA is off ({switch})" if switch is not None else "LoRA is off"
     elif injection.error is not None:
         yield f"PEFT raises {injection.error.type}"
     elif injection.modules and not subject.counts_known:

@@ -56,3 +56,15 @@ def test_a_section_with_its_own_schema_is_not_judged_on_the_model() -> None:
 def test_no_colour_without_a_terminal() -> None:
     result = CliRunner().invoke(main, ["lint", "--isolated", "-"], input=TEMPLATE)
     assert "\x1b[" not in result.stdout
+
+
+def test_lora_that_no_key_turns_on_is_off_without_a_name() -> None:
+    """unsloth's full_finetuning makes get_peft_model do nothing; there is no key to name."""
+    code = (
+        "from unsloth import FastModel\n"
+        "m, t = FastModel.from_pretrained('unsloth/Llama-3.2-1B', full_finetuning=True)\n"
+        "m = FastModel.get_peft_model(m, r=16)\n"
+    )
+    said = repr(lint_text(code, "train.py"))
+    assert "LoRA is off" in said
+    assert "off (None)" not in said
