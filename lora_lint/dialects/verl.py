@@ -245,6 +245,8 @@ def _recipe(
     if dtype.origin == "written":
         known = _DTYPES.get(str(dtype.value).lower(), dtype.value)
         fields["dtype"] = dtype._replace(value=known, origin="computed")
+    elif dtype.origin == "unset" and (megatron or _is_megatron(model)):
+        fields["dtype"] = Field(None, "unknown", None, "Megatron's engine has its own")
     elif dtype.origin == "unset":
         fields["dtype"] = Field("float32", "default", None, f"{_ENGINE}: where it trains")
     fields["quantization"] = Field("none", "default", None, _ENGINE)

@@ -111,14 +111,15 @@ class Defaults:
     def _of_binding(
         self, binding: Binding, found: Found, frame: Frame, depth: int
     ) -> Holder | None:
+        late = found.direct and binding.frame.order > frame.order
         if binding.kind == "class" and isinstance(binding.node, ast.ClassDef):
-            return Fields(binding.node, overridable=False)
+            return None if late else Fields(binding.node, overridable=False)
         if binding.kind == "parameter":
             given = self._given(found.scope, binding.name)
             return self._holder(*given, depth + 1) if given is not None else None
         if binding.kind != "assign" or binding.value is None:
             return None
-        if found.direct and binding.frame.order > frame.order:
+        if late:
             return None
         return self._of_value(binding.value, binding.index, binding.frame, depth + 1)
 
@@ -238,6 +239,8 @@ class Defaults:
         found = self.names.lookup(call.func.id, frame.scope)  # type: ignore[attr-defined]
         if found is None or len(found.bindings) != 1:
             return None
+        if found.direct and found.bindings[0].frame.order > frame.order:
+            return None  # it is not there yet
         node = found.bindings[0].node
         if isinstance(node, ast.ClassDef) and index is None:
             return Fields(node, overridable=False, call=call, frame=frame)
