@@ -48,6 +48,8 @@ class Context(NamedTuple):
     since: Revision | None = None
 
 
+# Options of `accelerate launch` (accelerate 1.15.0 commands/launch.py) that may divide a model.
+_SPREAD: Final = {"config_file", "use_fsdp", "use_deepspeed", "use_megatron_lm"}
 # The fields that a memory estimate takes.
 MEMORY_FIELDS: Final = (
     "dtype",
@@ -367,6 +369,9 @@ class RecipeSubject:
             return None  # its training step is its own
         if self.recipe.objective in ("ppo", "gkd"):
             return None  # a value and a reward model, or a teacher, take memory of their own
+        around = self.document.parts[self.recipe.part].launchers
+        if any(node.note == "accelerate launch" and _SPREAD & {*node.keys()} for node in around):
+            return None  # the weights may be spread over several GPUs, or kept in main memory
         from lora_lint.memory import estimate_memory, framework_profile
 
         given = {name: self.value(name) for name in MEMORY_FIELDS} | changes

@@ -277,3 +277,13 @@ def test_models_beside_the_trained_one_leave_its_memory_unknown(task: str) -> No
     )
     (run,) = engine.Linter(Settings(isolated=True)).lint("a.sh", text).subjects
     assert (run.memory is not None) == (task == "sft")
+
+
+@pytest.mark.parametrize("option", ["--multi_gpu", "--use_fsdp", "--config_file fsdp.json"])
+def test_a_launcher_that_may_divide_the_model_leaves_its_memory_unknown(option: str) -> None:
+    text = (
+        f"accelerate launch {option} swift/cli/sft.py --model Qwen/Qwen2.5-7B-Instruct "
+        "--tuner_type lora --max_length 64 --torch_dtype bfloat16\n"
+    )
+    (run,) = engine.Linter(Settings(isolated=True)).lint("a.sh", text).subjects
+    assert (run.memory is not None) == (option == "--multi_gpu")
