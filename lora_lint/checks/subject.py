@@ -49,6 +49,7 @@ class Context(NamedTuple):
 
 
 # Options of `accelerate launch` (accelerate 1.15.0 commands/launch.py) that may divide a model.
+_DIVIDING: Final = ("verl", "openrlhf")
 _SPREAD: Final = {"config_file", "use_fsdp", "use_deepspeed", "use_megatron_lm"}
 # The fields that a memory estimate takes.
 MEMORY_FIELDS: Final = (
@@ -361,17 +362,26 @@ class RecipeSubject:
         """What the run needs on the GPU; None where the model or the keywords are not known."""
         return self.estimate()
 
+    @property
+    def not_estimated(self) -> str | None:
+        """Why the memory of such a run is not estimated, None if it is."""
+        if self.dialect.applied_by != "PEFT":
+            return f"how {self.dialect.applied_by} uses memory is not known"
+        if self.dialect.name in _DIVIDING:
+            return f"{self.dialect.title} divides the model and generates on the same GPUs"
+        if self.recipe.objective in ("ppo", "gkd"):
+            return f"{self.recipe.objective} keeps further models on the GPU"
+        around = self.document.parts[self.recipe.part].launchers
+        if any(node.note == "accelerate launch" and _SPREAD & {*node.keys()} for node in around):
+            return "accelerate may divide the model, or keep it in main memory"
+        return None
+
     def estimate(self, **changes: Any) -> MemoryEstimate | None:
         """The memory estimate with some settings changed."""
         if self.tree is None or not isinstance(self.lowered, LoraKwargs) or not self.recipe.adapter:
             return None
-        if self.dialect.applied_by != "PEFT":
-            return None  # its training step is its own
-        if self.recipe.objective in ("ppo", "gkd"):
-            return None  # a value and a reward model, or a teacher, take memory of their own
-        around = self.document.parts[self.recipe.part].launchers
-        if any(node.note == "accelerate launch" and _SPREAD & {*node.keys()} for node in around):
-            return None  # the weights may be spread over several GPUs, or kept in main memory
+        if self.not_estimated is not None:
+            return None
         from lora_lint.memory import estimate_memory, framework_profile
 
         given = {name: self.value(name) for name in MEMORY_FIELDS} | changes
@@ -391,7 +401,8 @@ class RecipeSubject:
 
         ``config``: LoRA is on. ``lora-off``: it is not. ``peft``: PEFT applies it. ``model``:
         module names. ``injection``: what PEFT does with them. ``versions``: the user's PEFT.
-        ``gpu``: the user's GPU. ``earlier``: the recipe at an earlier revision.
+        ``gpu``: the user's GPU. ``memory``: an estimate for such a run. ``earlier``: the recipe at
+        an earlier revision.
         """
         if needs in ("peft", "versions", "injection") and not self.dialect.certain:
             return "" if needs == "versions" else UNCERTAIN
@@ -406,8 +417,8 @@ class RecipeSubject:
             return self.injection.undecided
         if needs == "versions" and self.context.environment.peft is None:
             return "the PEFT version is not known; pass --peft-version"
-        if needs == "gpu" and self.dialect.applied_by != "PEFT":
-            return f"how {self.dialect.applied_by} uses memory is not known"
+        if needs == "memory":
+            return self.not_estimated
         if needs == "gpu" and self.context.environment.gpu is None:
             return "the GPU is not known; pass --gpu"
         if needs == "earlier" and self.earlier is None:

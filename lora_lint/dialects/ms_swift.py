@@ -331,6 +331,8 @@ def _quantization(root: Node, path: KeyPath) -> tuple[Field, Field]:
     older = text(root, "quantization_bit")
     if arguments.unknown(root, "quant_method", "quant_bits", "quantization_bit"):
         return Field(None, "unknown", None, "the quantization is not static"), UNSET
+    if text(root, "tuner_backend") == "unsloth" and bits is not None:
+        return Field(None, "unknown", None, "unsloth loads the model"), UNSET
     if older not in (None, "0") and method is None:
         method, bits = "bnb", older
     key = next(

@@ -151,6 +151,8 @@ def _groups(injection: Injection, *, counted: bool) -> Iterator[str]:
 
 def _memory(subject: RecipeSubject, style: Style) -> Iterator[str]:
     memory = subject.memory
+    if memory is None and subject.recipe.adapter and subject.not_estimated is not None:
+        yield f"not estimated: {subject.not_estimated}"
     if memory is not None:
         from lora_lint.reports.memory_text import bars
 

@@ -38,7 +38,17 @@ def test_form(path: Path) -> None:
     assert tuple(sections(path)) == SECTIONS
     assert meta["severity"] in ("error", "warning", "info")
     assert meta["fix"] in ("safe", "unsafe", "none")
-    known = {"config", "lora-off", "peft", "model", "injection", "versions", "gpu", "earlier"}
+    known = {
+        "config",
+        "lora-off",
+        "peft",
+        "memory",
+        "model",
+        "injection",
+        "versions",
+        "gpu",
+        "earlier",
+    }
     assert set(meta["needs"]) <= known
     assert set(meta.get("supersedes", ())) <= set(rules())
     kinds = [example.kind for example in examples(path)]
