@@ -47,7 +47,13 @@ def ours(path: Path, name: str) -> list[dict[str, Any]]:
     found = []
     for subject in linter.lint(str(path), text).subjects:
         if subject.recipe.dialect == name:
-            fields = {field: (subject.value(field), subject.kwargs.get(field)) for field in FIELDS}
+            fields = {
+                field: (
+                    UNKNOWN if subject.recipe[field].origin == "unset" else subject.value(field),
+                    subject.kwargs.get(field),
+                )
+                for field in FIELDS
+            }
             found.append({**fields, "adapter": subject.recipe.adapter})
     return found
 
@@ -56,6 +62,8 @@ def same(theirs: Any, mine: Any) -> bool:
     """Whether two values mean the same; lists of names have no order."""
     if mine is UNKNOWN:
         return False
+    if theirs == "all":
+        theirs = "all-linear"
     if isinstance(theirs, list) and isinstance(mine, list | tuple | set):
         return sorted(map(str, theirs)) == sorted(map(str, mine))
     if isinstance(theirs, bool) or isinstance(mine, bool):
