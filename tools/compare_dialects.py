@@ -62,8 +62,6 @@ def same(theirs: Any, mine: Any) -> bool:
     """Whether two values mean the same; lists of names have no order."""
     if mine is UNKNOWN:
         return False
-    if theirs == "all":
-        theirs = "all-linear"
     if isinstance(theirs, list) and isinstance(mine, list | tuple | set):
         return sorted(map(str, theirs)) == sorted(map(str, mine))
     if isinstance(theirs, bool) or isinstance(mine, bool):
@@ -98,6 +96,8 @@ def compare(
                 continue
             fields.add(field)
             counts["values"] += 1
+            if theirs[field] is None and run[field][0] in (None, UNKNOWN):
+                continue  # it is not set
             if all(mine is UNKNOWN or mine is None for mine in run[field]) and (
                 UNKNOWN in run[field]
             ):
@@ -142,6 +142,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.by_eye:
         readings, how = json.loads(given.by_eye.read_text(encoding="utf-8")), "eye"
+        for told in readings.values():
+            if told.get("target_modules") == "all":
+                told["target_modules"] = "all-linear"  # as lora-lint calls it
     else:
         script = HERE / "second_ways" / f"{given.name}.py"
         suffixes = (".yaml", ".yml", ".json", ".sh", ".py")
