@@ -77,6 +77,17 @@ def referenced_file_missing(subject: RecipeSubject) -> Iterator[Finding]:
             label=f"did you mean `{path.parent / settings.near}`?" if settings.near else None,
             help="a relative path starts from the folder that the run is started in",
         )
+    if isinstance(subject.accelerate, Missing):
+        from lora_lint.neighbours import accelerate_option
+
+        missing, option = subject.accelerate, accelerate_option(subject.document, subject.recipe)
+        yield Finding(
+            f"config_file: {missing.name} is not there, neither beside this file nor above it",
+            span=option.span if option is not None else None,
+            severity=None if missing.near else "info",
+            label=f"did you mean `{missing.near}`?" if missing.near else None,
+            help="a relative path starts from the folder that the run is started in",
+        )
 
 
 @check("TR609")

@@ -156,18 +156,27 @@ def quantized_zero3(subject: RecipeSubject) -> Iterator[Finding]:
 def fsdp_quant_storage(subject: RecipeSubject) -> Iterator[Finding]:
     """FSDP1 flattens the weights of a layer into one tensor, which takes one floating dtype."""
     storage = subject.recipe["bnb_4bit_quant_storage"]
-    if subject.value("quantization") not in _FOUR_BITS or not subject.states("fsdp"):
+    if subject.value("quantization") not in _FOUR_BITS or storage.origin == "unknown":
         return
-    if subject.value("fsdp") in (None, False, "", [], {}) or storage.origin == "unknown":
-        return
-    if storage.value not in (None, "uint8") or _fsdp_version(subject) != 1:
+    stated = subject.states("fsdp") and subject.value("fsdp") not in (None, False, "", [], {})
+    launched = subject.accelerate
+    by_accelerate = isinstance(launched, Section) and launched.value("distributed_type") == "FSDP"
+    version: object = _fsdp_version(subject)
+    if isinstance(launched, Section) and by_accelerate and not stated:
+        version = launched.value("fsdp_config", "fsdp_version") or 1  # accelerate's default
+    if not (stated or by_accelerate) or storage.value not in (None, "uint8") or version != 1:
         return
     if storage.origin == "unset" and subject.dialect.name != "trl":
         return
     yield Finding(
         "4-bit weights are stored as uint8, which FSDP can't shard",
-        field="fsdp",
-        severity=None if subject.run_is_certain else "warning",
+        field="fsdp" if stated else "quantization",
+        severity=None
+        if subject.run_is_certain and (stated or (isinstance(launched, Section) and launched.sure))
+        else "warning",
+        notes=(launched.note("here FSDP is turned on", "distributed_type"),)
+        if isinstance(launched, Section) and not stated
+        else (),
         help='torch stops with "Cannot flatten integer dtype tensors"; bnb_4bit_quant_storage must '
         "be the model's dtype",
         wishes=(

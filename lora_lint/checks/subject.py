@@ -268,6 +268,13 @@ class RecipeSubject:
         return fsdp_settings(self.document, self.recipe)
 
     @cached_property
+    def accelerate(self) -> Section | Missing | None:
+        """The configuration that ``accelerate launch`` is given; None where there is none."""
+        from lora_lint.neighbours import accelerate
+
+        return accelerate(self.document, self.recipe)
+
+    @cached_property
     def model_config(self) -> Section | None:
         """The base model's own config.json, None where it is not on this disk."""
         from lora_lint.neighbours import model_config

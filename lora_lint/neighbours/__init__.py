@@ -5,12 +5,20 @@ They are read as documents, so that every value has its place, and never execute
 
 from lora_lint.neighbours.base_model import Tokenizer, model_config, tokenizer
 from lora_lint.neighbours.files import Missing, Section
-from lora_lint.neighbours.launch import deepspeed, fsdp_settings, zero_stage
+from lora_lint.neighbours.launch import (
+    accelerate,
+    accelerate_option,
+    deepspeed,
+    fsdp_settings,
+    zero_stage,
+)
 
 __all__ = [
     "Missing",
     "Section",
     "Tokenizer",
+    "accelerate",
+    "accelerate_option",
     "deepspeed",
     "fsdp_settings",
     "model_config",

@@ -2,7 +2,8 @@
 
 Read in transformers 5.23.0: training_args.py (``deepspeed`` and ``fsdp_config`` are each a path of
 a JSON file or a mapping; keys of ``fsdp_config`` may begin with ``fsdp_``) and
-integrations/deepspeed.py. Axolotl 0.19.0, LLaMA-Factory 0.9.5 and TRL 1.16.0 pass both on.
+integrations/deepspeed.py; in accelerate 1.15.0: utils/launch.py for ``--config_file``. Axolotl
+0.19.0, LLaMA-Factory 0.9.5 and TRL 1.16.0 pass both on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from lora_lint.neighbours.files import Missing, Section, find, names_file, read
 
 if TYPE_CHECKING:
     from lora_lint.documents.document import Document
+    from lora_lint.documents.tree import Node
     from lora_lint.recipe import Recipe
 
 
@@ -43,7 +45,26 @@ def _settings(document: Document, recipe: Recipe, name: str) -> Section | Missin
         return Section(document, recipe.part, field.path, inline=True)
     if not field.sure or not isinstance(field.value, str) or not names_file(field.value):
         return None
-    found = find(field.value, document.path)
+    return _named(field.value, document)
+
+
+def accelerate(document: Document, recipe: Recipe) -> Section | Missing | None:
+    """The configuration that ``accelerate launch --config_file`` gives to a command."""
+    node = accelerate_option(document, recipe)
+    if node is None or not isinstance(node.value, str) or not names_file(node.value):
+        return None
+    return _named(node.value, document)
+
+
+def accelerate_option(document: Document, recipe: Recipe) -> Node | None:
+    """The value of ``--config_file``, None where a command has none."""
+    around = document.parts[recipe.part].launchers
+    launcher = next((node for node in around if node.note == "accelerate launch"), None)
+    return launcher.get("config_file") if launcher is not None else None
+
+
+def _named(name: str, document: Document) -> Section | Missing | None:
+    found = find(name, document.path)
     if isinstance(found, Missing):
         return found
     path, sure = found
