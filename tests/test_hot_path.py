@@ -15,6 +15,8 @@ HEAVY = (
     "tomllib",
     "asyncio",
     "multiprocessing",
+    "tree_sitter",
+    "lora_lint.documents.shell",
     "yaml",
 )
 CONFIG = """\

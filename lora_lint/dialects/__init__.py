@@ -52,7 +52,7 @@ _BY_FORMAT: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
         ("litgpt", ("checkpoint_dir",)),
         ("mistral_finetune", ("model_id_or_path",)),
         ("nemo_automodel", ("nemo_automodel",)),
-        ("unsloth_studio", ("lora_r",)),
+        ("unsloth_studio", ("training:", '"training"')),
         ("h2o_llmstudio", ("llm_backbone",)),
         ("ai_toolkit", ("process",)),
         ("nemo_rl", ("lora_cfg", "megatron_cfg")),

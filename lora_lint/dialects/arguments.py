@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects import tables
 from lora_lint.dialects.base import BOOLEAN, Codec
-from lora_lint.documents.shell import holds_more
 from lora_lint.documents.tree import Entry, Node
 from lora_lint.recipe import Field
 
@@ -109,7 +108,7 @@ def unsettled(root: Node, fields: dict[str, Field], source: str | None) -> dict[
             else Field(None, "unknown", None, reason)
             for name, field in fields.items()
         }
-    if is_command(root) and holds_more(root):
+    if is_command(root) and any(entry.key is None for entry in root.entries):
         fields = {name: field._replace(sure=False) for name, field in fields.items()}
     return fields
 

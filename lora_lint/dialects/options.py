@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_lint.dialects.tables import Reader, Table, codec
-from lora_lint.documents.shell import holds_more, prefix
 from lora_lint.documents.tree import Entry, Node
 from lora_lint.recipe import Field
 
@@ -51,6 +50,8 @@ class Options(NamedTuple):
 
 def parsed(command: Node, keys: Table, file: str | None = None) -> Options:
     """A command's options as HfArgumentParser reads them into the keys of a table."""
+    from lora_lint.documents.shell import holds_more
+
     root = Node("mapping", command.span, style="command", note=command.note)
     names: dict[str, str] = {}
     for entry in command.entries:
@@ -105,6 +106,8 @@ def _typed(node: Node, name: str, keys: Table) -> Node:
 
 def overrides(document: Document, command: Node, file: str) -> Options:
     """The ``key=value`` words of a command, their values read as OmegaConf reads them."""
+    from lora_lint.documents.shell import holds_more, prefix
+
     root = Node("mapping", command.span, style="command", note=command.note)
     for entry in command.entries:
         if isinstance(entry.key, str) and not prefix(document.text, entry):
