@@ -197,6 +197,54 @@ def show(path: str, color: str, output_format: str, **given: Any) -> None:
     _print("\n".join(show_text.render(report, _style(color, None))), color)
 
 
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in (value or "").split(",") if part.strip())
+    except ValueError:
+        raise click.BadParameter("whole numbers, such as 1,2,4, are expected") from None
+    if any(number < 1 for number in numbers):
+        raise click.BadParameter("a number from 1 is expected")
+    return numbers
+
+
+@main.command()
+@click.argument("path")
+@judged_against
+@click.option("--batch", callback=_numbers, metavar="N,N…", help="Try these batch sizes.")
+@click.option("--length", callback=_numbers, metavar="N,N…", help="Try these sequence lengths.")
+@click.option("--r", "rank", callback=_numbers, metavar="N,N…", help="Try these ranks.")
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+def memory(
+    path: str,
+    color: str,
+    output_format: str,
+    batch: tuple[int, ...],
+    length: tuple[int, ...],
+    rank: tuple[int, ...],
+    **given: Any,
+) -> None:
+    """Draw a run's memory against the GPU, and what would make it fit.
+
+    --gpu takes several, as in rtx4090,a100-80gb; --batch, --length and --r try other values.
+    """
+    from lora_lint import run
+    from lora_lint.reports import memory_report
+
+    gpus = tuple(part.strip() for part in (given["gpu"] or "").split(",") if part.strip())
+    options = _options({**given, "gpu": gpus[0] if gpus else None})
+    for name in gpus[1:]:
+        _settle(options._replace(gpu=name))
+    report = run.report(path, _settle(options))
+    if report.unread:
+        raise click.ClickException(f"{path}: {report.unread[0].reason}")
+    what_if = memory_report.WhatIf(gpus, batch, length, rank)
+    if output_format == "json":
+        _print(memory_report.render_json(report, what_if), color)
+        return
+    style = _style(color, None)
+    _print("\n".join(memory_report.render(report, what_if, style)), color)
+
+
 @main.command()
 @click.argument("code")
 def explain(code: str) -> None:

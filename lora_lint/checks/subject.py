@@ -384,23 +384,53 @@ class RecipeSubject:
         return None
 
     def estimate(self, **changes: Any) -> MemoryEstimate | None:
-        """The memory estimate with some settings changed."""
+        """The memory estimate with some settings changed: fields of ``MEMORY_FIELDS``, ``r``, or
+        ``fused_loss``, which no field says; on the user's GPU, or on ``gpu``.
+        """
         if self.tree is None or not isinstance(self.lowered, LoraKwargs) or not self.recipe.adapter:
             return None
         if self.not_estimated is not None:
             return None
         from lora_lint.memory import estimate_memory, framework_profile
 
-        given = {name: self.value(name) for name in MEMORY_FIELDS} | changes
+        given = {name: self.value(name) for name in MEMORY_FIELDS}
+        given |= {name: value for name, value in changes.items() if name in MEMORY_FIELDS}
         quantized = given["quantization"] not in (None, "none")
+        profile = framework_profile(self.recipe.dialect, quantized=quantized)
+        if "fused_loss" in changes:
+            profile = profile._replace(fused_loss=changes["fused_loss"])
+        rank = {"r": changes["r"]} if "r" in changes else {}
         return estimate_memory(
             self.tree,
-            self.kwargs,
+            {**self.kwargs, **rank},
             **given,
-            profile=framework_profile(self.recipe.dialect, quantized=quantized),
-            gpu=self.gpu,
+            profile=profile,
+            gpu=changes.get("gpu", self.gpu),
+            injection=self.inject(rank) if rank else self.injection,
+            peft=self.peft,
+        )
+
+    def longest(self) -> int | None:
+        """The longest sequence, in tokens, with which the run fits the user's GPU for certain; None
+        where that is not known.
+        """
+        memory, gpu = self.memory, self.gpu
+        if memory is None or gpu is None or self.tree is None:
+            return None
+        from lora_lint.memory import framework_profile, max_tokens_that_fit
+
+        given = {name: self.value(name) for name in MEMORY_FIELDS if name != "max_length"}
+        batch = given.pop("per_device_train_batch_size")
+        quantized = given["quantization"] not in (None, "none")
+        return max_tokens_that_fit(
+            self.tree,
+            self.kwargs,
+            gpu=gpu,
+            per_device_train_batch_size=batch if isinstance(batch, int) else 8,
             injection=self.injection,
             peft=self.peft,
+            profile=framework_profile(self.recipe.dialect, quantized=quantized),
+            **given,
         )
 
     def unmet(self, needs: str) -> str | None:

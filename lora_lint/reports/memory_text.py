@@ -25,6 +25,12 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
+def verdict(word: str, style: Style = plain, width: int = 0) -> str:
+    """A verdict in words, coloured, right-aligned to a width."""
+    text, colour = _VERDICTS[word]
+    return style(f"{text:>{width}}", fg=colour)
+
+
 def summary(memory: MemoryEstimate, style: Style = plain) -> str | None:
     """The peak and the verdict in a few words; None where there is no peak."""
     if memory.peak is None or memory.low is None or memory.high is None:
@@ -32,8 +38,7 @@ def summary(memory: MemoryEstimate, style: Style = plain) -> str | None:
     text = f"about {gib(memory.peak)} ({memory.low / 2**30:.1f} to {memory.high / 2**30:.1f})"
     if memory.gpu is None:
         return text
-    word, colour = _VERDICTS[memory.verdict]
-    return f"{text} of {gib(memory.gpu.usable_bytes)}: {style(word, fg=colour)}"
+    return f"{text} of {gib(memory.gpu.usable_bytes)}: {verdict(memory.verdict, style)}"
 
 
 def bars(memory: MemoryEstimate, style: Style = plain) -> Iterator[str]:
@@ -52,8 +57,7 @@ def bars(memory: MemoryEstimate, style: Style = plain) -> Iterator[str]:
         where = f" at the {memory.site}" if memory.site else ""
         yield f"{'peak':<14} {total}{where}"
     if memory.gpu is not None and total is None and memory.verdict == "oom":
-        verdict = style("does not fit", fg="red")
-        yield f"at least {gib(memory.low or 0)}: {verdict} {memory.gpu.name}"
+        yield f"at least {gib(memory.low or 0)}: {verdict('oom', style)} {memory.gpu.name}"
     if memory.reason is not None:
         yield f"not estimated: {memory.reason}"
     if memory.assumed:
