@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lora_lint.documents.document import Document
     from lora_lint.injection.matching import EntrySet
     from lora_lint.injection.semantics import Semantics
-    from lora_lint.memory import Gpu, MemoryEstimate
+    from lora_lint.memory import Gpu, MemoryEstimate, Profile
     from lora_lint.models import ModuleTree
     from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
@@ -383,28 +383,53 @@ class RecipeSubject:
             return "accelerate may divide the model, or keep it in main memory"
         return None
 
+    @property
+    def _launched_precision(self) -> object:
+        """The mixed precision that ``accelerate launch`` is told, by an option or by its file: what
+        TrainingArguments take where neither bf16 nor fp16 is on (transformers 5.23.0
+        training_args.py ``ACCELERATE_MIXED_PRECISION``), and Accelerator too.
+        """
+        around = self.document.parts[self.recipe.part].launchers
+        told = next((n for node in around if (n := node.get("mixed_precision"))), None)
+        if told is not None:
+            return told.value
+        from lora_lint.neighbours import Section
+
+        launched = self.accelerate
+        return launched.value("mixed_precision") if isinstance(launched, Section) else None
+
+    def _profile(self, quantization: object, changes: Mapping[str, Any]) -> Profile:
+        """What is known of how the framework trains, with some settings changed."""
+        from lora_lint.memory import PROFILE_FIELDS, framework_profile
+
+        given = {name: self.value(name) for name in PROFILE_FIELDS}
+        given |= {name: value for name, value in changes.items() if name in given}
+        if self._launched_precision in ("bf16", "fp16"):
+            given["autocast"] = True
+        quantized = quantization not in (None, "none")
+        profile = framework_profile(self.recipe.dialect, quantized=quantized, given=given)
+        if "fused_loss" in changes:
+            profile = profile._replace(fused_loss=changes["fused_loss"])
+        return profile
+
     def estimate(self, **changes: Any) -> MemoryEstimate | None:
-        """The memory estimate with some settings changed: fields of ``MEMORY_FIELDS``, ``r``, or
-        ``fused_loss``, which no field says; on the user's GPU, or on ``gpu``.
+        """The memory estimate with some settings changed: fields of ``MEMORY_FIELDS``, of
+        ``PROFILE_FIELDS``, or ``r``; on the user's GPU, or on ``gpu``.
         """
         if self.tree is None or not isinstance(self.lowered, LoraKwargs) or not self.recipe.adapter:
             return None
         if self.not_estimated is not None:
             return None
-        from lora_lint.memory import estimate_memory, framework_profile
+        from lora_lint.memory import estimate_memory
 
         given = {name: self.value(name) for name in MEMORY_FIELDS}
         given |= {name: value for name, value in changes.items() if name in MEMORY_FIELDS}
-        quantized = given["quantization"] not in (None, "none")
-        profile = framework_profile(self.recipe.dialect, quantized=quantized)
-        if "fused_loss" in changes:
-            profile = profile._replace(fused_loss=changes["fused_loss"])
         rank = {"r": changes["r"]} if "r" in changes else {}
         return estimate_memory(
             self.tree,
             {**self.kwargs, **rank},
             **given,
-            profile=profile,
+            profile=self._profile(given["quantization"], changes),
             gpu=changes.get("gpu", self.gpu),
             injection=self.inject(rank) if rank else self.injection,
             peft=self.peft,
@@ -417,11 +442,10 @@ class RecipeSubject:
         memory, gpu = self.memory, self.gpu
         if memory is None or gpu is None or self.tree is None:
             return None
-        from lora_lint.memory import framework_profile, max_tokens_that_fit
+        from lora_lint.memory import max_tokens_that_fit
 
         given = {name: self.value(name) for name in MEMORY_FIELDS if name != "max_length"}
         batch = given.pop("per_device_train_batch_size")
-        quantized = given["quantization"] not in (None, "none")
         return max_tokens_that_fit(
             self.tree,
             self.kwargs,
@@ -429,7 +453,7 @@ class RecipeSubject:
             per_device_train_batch_size=batch if isinstance(batch, int) else 8,
             injection=self.injection,
             peft=self.peft,
-            profile=framework_profile(self.recipe.dialect, quantized=quantized),
+            profile=self._profile(given["quantization"], {}),
             **given,
         )
 

@@ -206,6 +206,7 @@ def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
     fields |= _emptied(root, path)
     fields["dtype"] = _dtype(root)
     fields["quantization"], fields["double_quant"] = _quantization(root)
+    fields["fused_loss"] = _fused_loss(root)
     if "attn_implementation" not in fields:
         fields["attn_implementation"] = _attention(root)
     model_class = _model_class(root)
@@ -305,6 +306,24 @@ def _override(root: Node, key: str) -> Field | None:
     if extra is None or extra.kind == "mapping" or (extra.kind == "scalar" and not extra.value):
         return None
     return Field(None, "unknown", path, extra.note)
+
+
+def _fused_loss(root: Node) -> Field:
+    """Whether the loss never holds all logits: a plugin's (integrations/liger/args.py,
+    integrations/cut_cross_entropy/args.py, which is on where its plugin is). Losses that are
+    computed in chunks of all the logits (monkeypatch/loss/chunked.py) are neither.
+    """
+    for key in ("liger_fused_linear_cross_entropy", "cut_cross_entropy"):
+        if _is_true(root, key):
+            return Field(value=True, origin="computed", path=(key,))
+    plugins = root.get("plugins")
+    for item in plugins.items if plugins is not None and plugins.kind == "sequence" else ():
+        if "CutCrossEntropyPlugin" in str(item.value) and root.get("cut_cross_entropy") is None:
+            return Field(value=True, origin="computed", path=("plugins",))
+    for key in ("chunked_cross_entropy", "liger_cross_entropy"):
+        if _is_true(root, key):
+            return Field(None, "unknown", (key,), "a loss in chunks of all the logits")
+    return Field(value=False, origin="default", detail=f"{_SCHEMA}/config.py")
 
 
 def _attention(root: Node) -> Field:

@@ -161,6 +161,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     fields["base_model"] = _base_model(values)
     devices, nodes = _devices(values, "devices"), _devices(values, "num_nodes")
     fields["dtype"] = _dtype(values)
+    fields["autocast"] = _autocast(values)
     fields["quantization"], fields["double_quant"] = _quantization(values)
     fields["optim"] = _optim(values, fields["quantization"])
     fields["gradient_accumulation_steps"] = _accumulation(values, devices, nodes)
@@ -222,6 +223,16 @@ def _dtype(values: _Values) -> Field:
     if found.value not in _PRECISIONS:
         return Field(None, "unknown", found.path, f"precision {found.value}")
     return Field(_PRECISIONS[str(found.value)], "computed", found.path, "precision")
+
+
+def _autocast(values: _Values) -> Field:
+    """Mixed precision, which is the default, is Lightning's name for autocast."""
+    found = values.field(Slot("autocast", ("precision",)), None)
+    if found.origin == "unknown" or (found.value is not None and found.value not in _PRECISIONS):
+        return found if found.origin == "unknown" else Field(None, "unknown", found.path)
+    if found.value is None:
+        return Field(value=True, origin="default", detail="litgpt 0.5.13 utils.py")
+    return Field(str(found.value).endswith("-mixed"), "computed", found.path, "precision")
 
 
 def _quantization(values: _Values) -> tuple[Field, Field]:

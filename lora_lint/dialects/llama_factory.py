@@ -91,6 +91,7 @@ _KEYS: Final = {
     "use_galore": "use_galore",
     "use_apollo": "use_apollo",
     "use_badam": "use_badam",
+    "fused_loss": "enable_liger_kernel",
 }
 _SOURCE: Final = "llamafactory 0.9.5 hparams"
 _ADAPTER: Final = "llamafactory 0.9.5 model/adapter.py"

@@ -72,6 +72,7 @@ _KEYS: Final = {
     "adam_beta2": "adam_beta2",
     "adam_epsilon": "adam_epsilon",
     "warmup_steps": "warmup_steps",
+    "fused_loss": "use_liger_kernel",
 }
 # Names of older releases, and those of the Megatron arguments.
 _OLDER: Final = {
@@ -99,7 +100,7 @@ _NUMBERS: Final = frozenset(
     | {"adam_beta1", "adam_beta2", "adam_epsilon", "warmup_steps"}
 )
 _BOOLEANS: Final = frozenset(
-    {"use_rslora", "use_dora", "gradient_checkpointing", "packing", "fp16", "bf16"}
+    {"use_rslora", "use_dora", "gradient_checkpointing", "packing", "fp16", "bf16", "fused_loss"}
 )
 _LISTS: Final = frozenset({"target_modules", "target_parameters", "modules_to_save"})
 _TUNER: Final = "ms_swift 4.6.0 arguments/tuner_args.py"

@@ -69,6 +69,7 @@ _KEYS: Final[dict[str, KeyPath]] = {
     "adam_epsilon": ("training", "adam_epsilon"),
     "warmup_steps": ("training", "warmup_steps"),
     "ddp_find_unused_parameters": ("training", "ddp_find_unused_parameters"),
+    "fused_loss": ("model", "enable_liger_kernel"),
 }
 _NUMBERS: Final = frozenset(
     {"r", "lora_alpha", "lora_dropout", "max_length", "per_device_train_batch_size"}
@@ -76,7 +77,7 @@ _NUMBERS: Final = frozenset(
     | {"adam_beta1", "adam_beta2", "adam_epsilon", "warmup_steps"}
 )
 _BOOLEANS: Final = frozenset(
-    {"trust_remote_code", "gradient_checkpointing", "ddp_find_unused_parameters"}
+    {"trust_remote_code", "gradient_checkpointing", "ddp_find_unused_parameters", "fused_loss"}
 )
 _PEFT: Final = "oumi 0.9 core/configs/params/peft_params.py"
 _TRAINING: Final = "oumi 0.9 core/configs/params/training_params.py"

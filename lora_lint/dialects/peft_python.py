@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, read_slots
 from lora_lint.dialects.peft import DIALECT as PEFT
-from lora_lint.dialects.runs import TRAINING, keywords, model_fields, prepared, run_of, sure
+from lora_lint.dialects.runs import model_fields, prepared, run_of, sure, training
 from lora_lint.documents import calls
 from lora_lint.facts import known_fields, newest_peft
 from lora_lint.recipe import Field, Recipe, StrayKey
@@ -45,7 +45,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     found, model_class = model_fields(document, run)
     fields |= found
     if run.arguments is not None:
-        fields |= keywords(document, run.arguments, TRAINING)
+        fields |= training(document, run.arguments)
     if run.prepared is not None:
         fields |= prepared(run.prepared, fields)
     known = known_fields(newest_peft())

@@ -50,6 +50,7 @@ TRAINING: Final = {
     "max_length": "max_length",
     "max_seq_length": "max_length",
     "packing": "packing",
+    "use_liger_kernel": "fused_loss",
 }
 # Keywords of BitsAndBytesConfig beside its switches, with transformers' defaults.
 _BITS_KEYWORDS: Final = {
@@ -64,6 +65,8 @@ _TRAINERS_MODELS: Final = {"RewardTrainer": "AutoModelForSequenceClassification"
 _ONLY: Final = "the only model that the file plainly loads"
 _EVERY: Final = "the model that every branch loads"
 _LOADER: Final = "unsloth 2026.10.9 models/loader.py"
+_TRL: Final = "trl 1.16.0 trainer/base_config.py"
+_ARGUMENTS: Final = "transformers 5.23.0 training_args.py"
 _BITS_SOURCE: Final = "transformers 5.23.0 utils/quantization_config.py"
 
 
@@ -193,6 +196,28 @@ def _loads_model(call: Node) -> bool:
         return False
     cls = owner.rpartition(".")[2].lstrip("?")
     return cls[:1].isupper() and not cls.endswith(_NO_MODEL) and "Peft" not in cls
+
+
+def training(document: Document, call: Node) -> dict[str, Field]:
+    """The training arguments of a call as fields, with whether the step runs under autocast and
+    whether the loss is fused, where nothing else is said: neither by transformers' own arguments;
+    bf16 autocast by TRL's, unless fp16 is on (trl 1.16.0 trainer/base_config.py), and a loss that
+    is fused or not by the release (1.6.0 trainer/sft_config.py, 1.15.0 trainer/utils.py).
+    """
+    fields = keywords(document, call, TRAINING)
+    both = [fields.get(name) for name in ("bf16", "fp16")]
+    own = calls.is_from(call, "trl")
+    if any(field is not None and field.value is True for field in both):
+        fields["autocast"] = Field(value=True, origin="computed")
+    elif any(field is not None and field.origin == "unknown" for field in both):
+        fields["autocast"] = Field(None, "unknown", None, "bf16 and fp16 are not static")
+    elif own and both[0] is None:
+        fields["autocast"] = Field(value=True, origin="default", detail=_TRL, sure=False)
+    else:
+        fields["autocast"] = Field(value=False, origin="default", detail=_ARGUMENTS)
+    if own and "fused_loss" not in fields:
+        fields["fused_loss"] = Field(None, "unknown", None, "TRL's releases differ")
+    return fields
 
 
 # The model ---------------------------------------------------------------------------------------

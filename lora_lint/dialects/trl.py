@@ -78,6 +78,7 @@ _KEYS: Final = {
     "load_in_4bit": "load_in_4bit",
     "load_in_8bit": "load_in_8bit",
     "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",
+    "fused_loss": "use_liger_kernel",
 }
 _NUMBERS: Final = frozenset(
     {
@@ -98,7 +99,7 @@ _NUMBERS: Final = frozenset(
 )
 _BOOLEANS: Final = frozenset(
     {"use_rslora", "use_dora", "gradient_checkpointing", "packing", "trust_remote_code"}
-    | {"fp16", "bf16", "load_in_4bit", "load_in_8bit", "ddp_find_unused_parameters"}
+    | {"fp16", "bf16", "load_in_4bit", "load_in_8bit", "ddp_find_unused_parameters", "fused_loss"}
 )
 _MODEL: Final = "trl 1.16.0 trainer/model_config.py"
 _TRAINER: Final = "transformers 5.23.0 training_args.py"

@@ -3,9 +3,10 @@
 from lora_lint.memory.advice import SavedShare, State, rank_saving, saved_modules_share
 from lora_lint.memory.estimate import MemoryEstimate, estimate_memory, max_tokens_that_fit
 from lora_lint.memory.gpus import Gpu, parse_gpu
-from lora_lint.memory.profile import Profile, framework_profile
+from lora_lint.memory.profile import PROFILE_FIELDS, Profile, framework_profile
 
 __all__ = [
+    "PROFILE_FIELDS",
     "Gpu",
     "MemoryEstimate",
     "Profile",

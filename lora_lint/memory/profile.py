@@ -1,8 +1,21 @@
-"""How a framework runs a training step, in the ways that memory depends on."""
+"""How a framework runs a training step, in the ways that memory depends on.
+
+A dialect reads what a file says and what a framework takes where it says nothing (length, batch,
+optimizer, checkpointing, packing, the base model's dtype). Here stands the rest: what a framework
+does to the model between loading it and the first step, and how it computes the loss.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lora_lint.recipe import NOTHING, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The fields of a recipe that decide a profile's switches: see ``framework_profile``.
+PROFILE_FIELDS: Final = ("autocast", "bf16", "fp16", "fused_loss", "gradient_checkpointing")
 
 
 class Profile(NamedTuple):
@@ -29,14 +42,23 @@ class Profile(NamedTuple):
     error: float | None = None
 
 
-PLAIN = Profile()
-# transformers' Trainer: outputs are dropped before the backward (trainer.py ``training_step``),
-# and a fused loss may be switched on outside the LoRA settings.
-TRAINER = Profile(fused_loss=None, outputs_kept=False)
-_FRAMEWORKS = {
-    # loaders/model.py ``_prepare_model_for_quantization``, but for FSDP and a few models
-    "axolotl": TRAINER._replace(kbit_preparation=None),
-    # model/model_utils/checkpointing.py prepares models itself, without a cast of the embeddings
+PLAIN: Final = Profile()
+# transformers' Trainer drops the outputs before the backward (transformers 5.23.0 trainer.py
+# ``training_step``), and its loss is fused only by ``use_liger_kernel``, False by default. Under
+# autocast accelerate makes an fp32 copy of the logits (1.15.0 utils/operations.py
+# ``convert_outputs_to_fp32``), and TRL's SFTTrainer up to 1.7 another one for its token accuracy
+# (0.24.0 trainer/sft_trainer.py ``compute_loss``); with log_softmax's output that is 12 bytes a
+# logit, all freed before the backward needs its own 12, so that the peak is the same.
+TRAINER: Final = Profile(outputs_kept=False)
+# A closed form of Hugging Face's modules is off by this much where a framework has its own.
+_OTHER_CODE: Final = 0.15
+_FRAMEWORKS: Final = {
+    # loaders/model.py ``_configure_embedding_dtypes``: prepares quantized models, then casts
+    # embeddings, head and norms back to the model's dtype.
+    "axolotl": TRAINER._replace(kbit_preparation=False),
+    # model/model_utils/checkpointing.py ``prepare_model_for_training``: no cast of the embeddings,
+    # one of the norms by ``upcast_layernorm`` alone; adapters in fp32 (model/adapter.py
+    # ``init_adapter``), with ``pure_bf16`` too, by PEFT.
     "llama_factory": TRAINER._replace(kbit_preparation=False),
     # pipelines/train/tuner.py gives the quantized model to PEFT as it is
     "ms_swift": TRAINER._replace(kbit_preparation=False),
@@ -44,20 +66,88 @@ _FRAMEWORKS = {
     "oumi": TRAINER._replace(kbit_preparation=True),
     # trainers/clm/utils.py for its own trainer, TRL's for the others
     "autotrain": TRAINER._replace(kbit_preparation=None),
-    # trainer/sft_trainer.py; the other trainers prepare quantized models in other ways
-    "trl": TRAINER._replace(kbit_preparation=None),
-    # models/llama.py: the loss in chunks (``unsloth_fused_ce_loss``); layers are not upcast
-    "unsloth": TRAINER._replace(kbit_preparation=False, fused_loss=True),
+    # trainer/sft_trainer.py since 1.0; up to 0.24 quantized models were prepared (models/utils.py
+    # ``prepare_peft_model``). SFT holds no logits since 1.6, where ``loss_type`` is
+    # ``chunked_nll`` if not written, the other trainers none since 1.15 (trainer/utils.py
+    # ``add_fused_lm_head``): which release runs is not known.
+    "trl": TRAINER._replace(kbit_preparation=None, fused_loss=None),
+    # models/llama.py ``unsloth_fused_ce_loss``; unsloth_zoo training_utils.py
+    # ``prepare_model_for_training``: fp32 adapters, nothing else is cast. kernels/fast_lora.py
+    # keeps a module's input once, and of the MLP no more than gate and up; checkpoints go to the
+    # host by ``use_gradient_checkpointing="unsloth"``.
+    "unsloth": TRAINER._replace(kbit_preparation=False, fused_loss=True, error=_OTHER_CODE),
+    # finetune/lora.py ``fit`` holds the chunks of the logits in a list; utils.py
+    # ``chunked_cross_entropy`` keeps log_softmax in their dtype: 4 bytes a logit, between a fused
+    # loss and transformers'. Adapters have the model's dtype (lora.py ``LoRALinear``). The form of
+    # Hugging Face's modules is 2 to 5 % low on the single-GPU rows in 16 bit that LitGPT publishes
+    # for Llama-2-7B and Phi-3 (tests/memory/test_profile.py).
+    "litgpt": Profile(
+        adapter_bytes=2,
+        kbit_preparation=False,
+        fused_loss=None,
+        outputs_kept=True,
+        error=_OTHER_CODE,
+    ),
+}
+# Frameworks whose loop is transformers' Trainer where a Python file says so by its arguments.
+_TRAINERS_FILE: Final = "peft_python"
+# Whether the step runs under autocast where neither ``bf16`` nor ``fp16`` is written: trl 1.16.0
+# trainer/base_config.py ``__post_init__`` (bf16 unless fp16, since 0.19), axolotl 0.19.0 utils/config/__init__.py ``resolve_dtype`` (``bf16: auto``), ms_swift
+# 4.6.0 arguments/base_args/model_args.py ``_init_torch_dtype`` (by the model's dtype, fp16 for
+# float32), unsloth 2026.10.9 models/rl.py (``ACCELERATE_MIXED_PRECISION``); False by transformers'
+# TrainingArguments, oumi 0.9 core/configs/params/training_params.py, autotrain_advanced 0.8.36
+# trainers/clm/params.py.
+_AUTOCAST: Final = {
+    "trl": True,
+    "axolotl": True,
+    "ms_swift": True,
+    "unsloth": True,
+    "llama_factory": False,
+    "oumi": False,
+    "autotrain": False,
 }
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
-_HALF_ON_QUANTIZED = frozenset({"trl"})
+_HALF_ON_QUANTIZED: Final = frozenset({"trl"})
 
 
-def framework_profile(dialect: str, *, quantized: bool) -> Profile:
+def framework_profile(
+    dialect: str, *, quantized: bool, given: Mapping[str, object] = NOTHING
+) -> Profile:
     """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5, trl
-    1.16.0 and unsloth 2026.10.9.
+    1.16.0, ms_swift 4.6.0, oumi 0.9, litgpt 0.5.13 and unsloth 2026.10.9.
+
+    ``given`` are the recipe's values of ``PROFILE_FIELDS``: None where a field is unset,
+    ``UNKNOWN`` where it is not static.
     """
     profile = _FRAMEWORKS.get(dialect, PLAIN)
+    if dialect == _TRAINERS_FILE and given.get("autocast") is not None:
+        profile = TRAINER
     if quantized and dialect in _HALF_ON_QUANTIZED:
         profile = profile._replace(adapter_bytes=2)
-    return profile
+    if dialect == "axolotl" and given.get("gradient_checkpointing") is not True:
+        # its own kernels for LoRA keep less than PEFT's layers, which tells without checkpointing
+        profile = profile._replace(error=_OTHER_CODE)
+    fused = given.get("fused_loss")
+    if fused is UNKNOWN or isinstance(fused, bool):
+        known = None if fused is UNKNOWN or profile.fused_loss is None else profile.fused_loss
+        profile = profile._replace(fused_loss=True if fused is True else known)
+    return profile._replace(autocast=_autocast(dialect, given))
+
+
+def _autocast(dialect: str, given: Mapping[str, object]) -> bool | None:
+    """Whether the step runs under autocast, None where that is not known."""
+    told = given.get("autocast")
+    if told is not None:
+        return told if isinstance(told, bool) else None
+    both = [given.get("bf16"), given.get("fp16")]
+    if dialect == "unsloth" or True in both:
+        return True
+    if UNKNOWN in both:
+        return None
+    if dialect == "axolotl" and both[0] == "full":
+        return False
+    if False in both and dialect not in ("trl", "axolotl"):
+        return False
+    if both[0] is False:  # fp16 alone is on by True only
+        return False
+    return _AUTOCAST.get(dialect)
