@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lora_lint.documents.document import Document
     from lora_lint.injection.matching import EntrySet
     from lora_lint.injection.semantics import Semantics
-    from lora_lint.memory import Gpu, MemoryEstimate, Profile
+    from lora_lint.memory import Gpu, MemoryEstimate, Profile, Sharding
     from lora_lint.models import ModuleTree
     from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
@@ -48,9 +48,10 @@ class Context(NamedTuple):
     since: Revision | None = None
 
 
-# Options of `accelerate launch` (accelerate 1.15.0 commands/launch.py) that may divide a model.
+# Frameworks whose runs divide a model.
 _DIVIDING: Final = ("verl", "openrlhf")
-_SPREAD: Final = {"config_file", "use_fsdp", "use_deepspeed", "use_megatron_lm"}
+# Frameworks that apply LoRA themselves and whose step is near enough to PEFT's to be estimated.
+_ALIKE: Final = ("litgpt",)
 # The fields that a memory estimate takes.
 MEMORY_FIELDS: Final = (
     "dtype",
@@ -372,16 +373,22 @@ class RecipeSubject:
     @property
     def not_estimated(self) -> str | None:
         """Why the memory of such a run is not estimated, None if it is."""
-        if self.dialect.applied_by != "PEFT":
+        if self.dialect.applied_by != "PEFT" and self.dialect.name not in _ALIKE:
             return f"how {self.dialect.applied_by} uses memory is not known"
+        if self.dialect.name == "litgpt" and self.value("gradient_checkpointing") is not False:
+            return "how LitGPT's FSDP uses memory is not known"  # on with several devices
         if self.dialect.name in _DIVIDING:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
-        around = self.document.parts[self.recipe.part].launchers
-        if any(node.note == "accelerate launch" and _SPREAD & {*node.keys()} for node in around):
-            return "accelerate may divide the model, or keep it in main memory"
-        return None
+        return self.shared if isinstance(self.shared, str) else None
+
+    @cached_property
+    def shared(self) -> Sharding | str | None:
+        """How several processes share the run, None where there is one, or why it is not known."""
+        from lora_lint.checks.sharing import sharing
+
+        return sharing(self)
 
     @property
     def _launched_precision(self) -> object:
@@ -431,6 +438,7 @@ class RecipeSubject:
             **given,
             profile=self._profile(given["quantization"], changes),
             gpu=changes.get("gpu", self.gpu),
+            sharding=self.shared if not isinstance(self.shared, str) else None,
             injection=self.inject(rank) if rank else self.injection,
             peft=self.peft,
         )
@@ -454,6 +462,7 @@ class RecipeSubject:
             injection=self.injection,
             peft=self.peft,
             profile=self._profile(given["quantization"], {}),
+            sharding=self.shared if not isinstance(self.shared, str) else None,
             **given,
         )
 

@@ -4,6 +4,7 @@ from lora_lint.memory.advice import SavedShare, State, rank_saving, saved_module
 from lora_lint.memory.estimate import MemoryEstimate, estimate_memory, max_tokens_that_fit
 from lora_lint.memory.gpus import Gpu, parse_gpu
 from lora_lint.memory.profile import PROFILE_FIELDS, Profile, framework_profile
+from lora_lint.memory.sharding import Sharding
 
 __all__ = [
     "PROFILE_FIELDS",
@@ -11,6 +12,7 @@ __all__ = [
     "MemoryEstimate",
     "Profile",
     "SavedShare",
+    "Sharding",
     "State",
     "estimate_memory",
     "framework_profile",

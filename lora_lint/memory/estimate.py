@@ -11,6 +11,7 @@ from lora_lint.memory.decoder import Decoder, read_decoder
 from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
 from lora_lint.memory.profile import PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
+from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
 from lora_lint.memory.weights import Trained, optimizer_bytes, read_trained, read_weights
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lora_lint.injection.result import Injection
     from lora_lint.memory.activations import Peak
     from lora_lint.memory.regime import Run
+    from lora_lint.memory.sharding import Sharding, Share
     from lora_lint.models.module_tree import ModuleTree
 
 Verdict = Literal["fits", "risk", "oom", "unknown"]
@@ -38,6 +40,10 @@ PARTS: Final = (
 # measurements of Llama-3.2-3B lie within 3 % (tests/memory/test_published.py).
 TRACED_ERROR: Final = 0.05
 GRAMMAR_ERROR: Final = 0.10
+# Where processes train together, NCCL has buffers that PyTorch does not see, and where weights are
+# divided the allocator meets blocks of many sizes, freed and made again at each layer.
+TOGETHER_ERROR: Final = 0.10
+DIVIDED_ERROR: Final = 0.15
 # What a process needs on the GPU beside its tensors: the CUDA context with its kernels. CUDA's
 # out-of-memory messages state it, as memory in use less what PyTorch holds: 0.11 GiB (RTX 4060),
 # 0.13 (T4), 0.22 (A10), 0.40 (A100), 0.41 and 0.51 (L40S), 0.44 to 0.49 (RTX 4090), 0.58 (RTX
@@ -118,6 +124,7 @@ def estimate_memory(
     packing: object = None,
     profile: Profile = PLAIN,
     gpu: Gpu | str | None = None,
+    sharding: Sharding | None = None,
     injection: Injection | None = None,
     peft: str | None = None,
 ) -> MemoryEstimate:
@@ -128,7 +135,8 @@ def estimate_memory(
     stands for one that is given but not known, and both ways enter the band. Batches are taken as
     ``per_device_train_batch_size`` sequences of ``max_length`` tokens, padding included: the
     largest that the settings allow. ``profile`` holds what no setting says. ``gpu`` is a ``Gpu`` or
-    its name or size.
+    its name or size. ``sharding`` says how several processes share the run; the estimate is then
+    that of the fullest GPU.
 
     Activations are estimated for dense decoders (``decoder.read_decoder``); for others, and where
     the length is not known, the parts that are certain are given and no peak.
@@ -152,7 +160,7 @@ def estimate_memory(
         attn_implementation=attn_implementation,
         packing=packing,
     )
-    return _Estimator(tree, config, injection, given, profile, card).estimate()
+    return _Estimator(tree, config, injection, given, profile, card, sharding).estimate()
 
 
 def max_tokens_that_fit(
@@ -165,6 +173,7 @@ def max_tokens_that_fit(
     injection: Injection | None = None,
     peft: str | None = None,
     profile: Profile = PLAIN,
+    sharding: Sharding | None = None,
     **settings: object,
 ) -> int | None:
     """The longest sequence, in tokens, with which a batch of this size fits the GPU.
@@ -179,7 +188,7 @@ def max_tokens_that_fit(
     if injection is None:
         injection = inject(tree, config, peft=peft or newest_peft())
     given = Given(max_length=1, per_device_train_batch_size=per_device_train_batch_size, **settings)
-    estimator = _Estimator(tree, config, injection, given, profile, card)
+    estimator = _Estimator(tree, config, injection, given, profile, card, sharding)
     if estimator.reason is not None:
         return None
 
@@ -205,6 +214,25 @@ class _Total(NamedTuple):
     @property
     def bytes(self) -> float:
         return sum(self.parts.values())
+
+
+class _Held(NamedTuple):
+    """What a GPU holds all the time, by part, and the share of its gradients that it keeps."""
+
+    static: dict[str, float]
+    gradients: float
+
+
+def _held(share: Share) -> _Held:
+    static = dict.fromkeys(PARTS, 0.0)
+    static |= {
+        "weights": share.weights,
+        "adapters": share.adapters,
+        "saved_modules": share.saved,
+        "optimizer": share.optimizer,
+        "gradients": share.buffers,
+    }
+    return _Held(static, share.gradients)
 
 
 def _nothing(gpu: Gpu | None, reason: str) -> MemoryEstimate:
@@ -257,8 +285,10 @@ class _Estimator:
         given: Given,
         profile: Profile,
         gpu: Gpu | None,
+        sharding: Sharding | None = None,
     ) -> None:
         self.gpu = gpu
+        self.sharding = sharding
         self.settings = read_settings(given, profile, tree, config, gpu.capability if gpu else None)
         self.weights = read_weights(tree)
         self.model = _read_model(tree, config, injection)
@@ -267,6 +297,36 @@ class _Estimator:
         known = decoder is not None and decoder.traced and self.settings.usual
         error = TRACED_ERROR if known else GRAMMAR_ERROR
         self.error = error if profile.error is None else profile.error
+        if sharding is not None:
+            least = DIVIDED_ERROR if sharding.divides_weights else TOGETHER_ERROR
+            self.error = max(self.error, least)
+
+    def _ways(self, run: Run) -> tuple[Run, _Held, _Held]:
+        """A run as its step computes, and the least and the most that it holds beside activations
+        and its own gradients.
+        """
+        if self.sharding is None:
+            held = _Held(self._static(run), 1.0)
+            return run, held, held
+        sharding = settled(self.sharding, run)
+        step = step_in(run, sharding)
+        decoder = self.model.decoder
+        shape = None if decoder is None else shape_of(decoder, self.weights, step)
+        low, high = shares(self._whole(step), sharding, shape, step)
+        return step, _held(low), _held(high)
+
+    def _whole(self, run: Run) -> Whole:
+        """The sizes in one process, with an optimizer of fp32 parameters."""
+        trained, kind = self.model.trained, self.settings.optimizer
+        weights = self._static(run)["weights"]
+        if trained is None:
+            return Whole(weights, 0, 0, 0, 0.0)
+        ddp = self.sharding is not None and self.sharding.kind == "ddp"
+        adapter, saved = self._trained_bytes(run) if ddp else (4, 4)
+        states = optimizer_bytes(kind, trained.adapters, adapter)
+        states += optimizer_bytes(kind, trained.saved, saved)
+        counts = trained.adapters.parameters, trained.saved.parameters
+        return Whole(weights, *counts, trained.frozen, states)
 
     def _static(self, run: Run) -> dict[str, float]:
         parts = dict.fromkeys(PARTS, 0.0)
@@ -306,25 +366,30 @@ class _Estimator:
     def _total(
         self,
         run: Run,
-        static: Mapping[str, float],
+        held: _Held,
         moments: Sequence[Peak],
         *,
         accumulates: bool,
         outputs_kept: bool,
     ) -> _Total:
         """The peak over all moments of a step. Accumulation keeps all gradients from the start."""
-        every = self._gradients(run, "all")
+        static = held.static
+        every = held.gradients * self._gradients(run, "all")
         step = every * (1 + self.settings.optimizer.temporary)
-        best = _Total({**static, "gradients": every, "optimizer": step - every}, "optimizer step")
+        best = _Total({**static, "optimizer": step - every}, "optimizer step")
+        best.parts["gradients"] += every
         best.parts["optimizer"] += static["optimizer"]
         most = step
         for moment in moments:
-            gradients = every if accumulates else self._gradients(run, moment.gradients)
+            gradients = every
+            if not accumulates:
+                gradients = held.gradients * self._gradients(run, moment.gradients)
             logits = moment.logits + (moment.outputs if outputs_kept else 0.0)
             if moment.activations + logits + gradients > most:
                 most = moment.activations + logits + gradients
                 parts = {"activations": moment.activations, "logits": logits}
-                best = _Total({**static, **parts, "gradients": gradients}, moment.site)
+                parts["gradients"] = static["gradients"] + gradients
+                best = _Total({**static, **parts}, moment.site)
         return best
 
     def band(self, length: int) -> tuple[float, _Total, float]:
@@ -340,26 +405,28 @@ class _Estimator:
         totals, lows, highs = [], [], []
         for run in self.settings.runs:
             run = run if run.length == length else run._replace(length=length)
-            static = self._static(run)
+            run, least, most = self._ways(run)
             moments = peaks(decoder, stack, run, head_rank=head_rank, head_trained=trained.head > 0)
             dear = self._total(
                 run,
-                static,
+                most,
                 moments,
                 accumulates=self.settings.accumulates is not False,
                 outputs_kept=kept is not False,
             )
-            sure = {**static, "optimizer": 0.0} if self.settings.optimizer.paged else static
+            if self.settings.optimizer.paged:
+                least = least._replace(static={**least.static, "optimizer": 0.0})
             cheap = self._total(
                 run,
-                sure,
+                least,
                 moments,
                 accumulates=self.settings.accumulates is True,
                 outputs_kept=kept is True,
             )
             totals.append(dear)
             highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH)
-            lows.append(max(sum(sure.values()), cheap.bytes * (1 - error)) + CONTEXT_LOW)
+            certain = sum(least.static.values())
+            lows.append(max(certain, cheap.bytes * (1 - error)) + CONTEXT_LOW)
         return min(lows), totals[0], max(highs)
 
     def _certain(self, static: Mapping[str, float]) -> float:
@@ -391,20 +458,22 @@ class _Estimator:
         )
 
     def _least_weights(self) -> int:
-        return min(round(self._static(run)["weights"]) for run in self.settings.runs)
+        return min(round(self._ways(run)[1].static["weights"]) for run in self.settings.runs)
 
     def _without_peak(self) -> MemoryEstimate:
         run = self.settings.runs[0]
         known: dict[str, int | None] = dict.fromkeys(PARTS)
         low = least = None
         if self.settings.weighed:
-            static = self._static(run)
-            known |= {name: round(static[name]) for name in PARTS[:5]}
-            known["gradients"] = round(self._gradients(run, "all"))
+            step, _, most = self._ways(run)
+            known |= {name: round(most.static[name]) for name in PARTS[:5]}
+            gradients = most.static["gradients"] + most.gradients * self._gradients(step, "all")
+            known["gradients"] = round(gradients)
             if self.model.trained is None:
                 known |= dict.fromkeys(PARTS[1:5])
             low = (
-                min(self._certain(self._static(each)) for each in self.settings.runs) + CONTEXT_LOW
+                min(self._certain(self._ways(each)[1].static) for each in self.settings.runs)
+                + CONTEXT_LOW
             )
             least = self._least_weights()
         known["overhead"] = CONTEXT
@@ -439,7 +508,7 @@ class _Estimator:
         if gpu is None:
             return "unknown", None
         if low is not None and low > gpu.usable_bytes:
-            if gpu.count == 1:
+            if gpu.count == 1 or self.sharding is not None:
                 return "oom", None
             return "unknown", f"how {gpu.count} GPUs share the model is not known"
         if high is None:

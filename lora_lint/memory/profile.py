@@ -92,9 +92,10 @@ _FRAMEWORKS: Final = {
 # Frameworks whose loop is transformers' Trainer where a Python file says so by its arguments.
 _TRAINERS_FILE: Final = "peft_python"
 # Whether the step runs under autocast where neither ``bf16`` nor ``fp16`` is written: trl 1.16.0
-# trainer/base_config.py ``__post_init__`` (bf16 unless fp16, since 0.19), axolotl 0.19.0 utils/config/__init__.py ``resolve_dtype`` (``bf16: auto``), ms_swift
-# 4.6.0 arguments/base_args/model_args.py ``_init_torch_dtype`` (by the model's dtype, fp16 for
-# float32), unsloth 2026.10.9 models/rl.py (``ACCELERATE_MIXED_PRECISION``); False by transformers'
+# trainer/base_config.py ``__post_init__`` (bf16 unless fp16, since 0.19), axolotl 0.19.0
+# utils/config/__init__.py ``resolve_dtype`` (``bf16: auto``), ms_swift 4.6.0
+# arguments/base_args/model_args.py ``_init_torch_dtype`` (by the model's dtype, fp16 for float32),
+# unsloth 2026.10.9 models/rl.py (``ACCELERATE_MIXED_PRECISION``); False by transformers'
 # TrainingArguments, oumi 0.9 core/configs/params/training_params.py, autotrain_advanced 0.8.36
 # trainers/clm/params.py.
 _AUTOCAST: Final = {
