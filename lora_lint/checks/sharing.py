@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.memory.sharding import BUCKET, LIVE, PREFETCH, Sharding
 from lora_lint.neighbours import Missing, Section
+from lora_lint.recipe import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +41,16 @@ _OPTIONS: Final = {"use_fsdp", "use_deepspeed", "use_megatron_lm"}
 _COUNTS: Final = ("num_processes", "nproc_per_node", "num_gpus")
 
 
+class _NotStatic(Exception):  # noqa: N818 - an answer, not a fault
+    pass
+
+
 def sharing(subject: RecipeSubject) -> Sharding | str | None:
     """How processes share the run, None where there is one, or why that is not known."""
-    found = _found(subject)
+    try:
+        found = _found(subject)
+    except _NotStatic:
+        return "how processes share the run is not static"
     if not isinstance(found, Sharding):
         return found
     processes = _processes(subject)
@@ -51,13 +59,19 @@ def sharing(subject: RecipeSubject) -> Sharding | str | None:
     return found._replace(processes=processes, splits=_splits(subject))
 
 
+def _known(value: object) -> Any:
+    if value is UNKNOWN:
+        raise _NotStatic
+    return value
+
+
 def _found(subject: RecipeSubject) -> Sharding | str | None:
-    if subject.value("deepspeed") not in _UNSET:
+    if _known(subject.value("deepspeed")) not in _UNSET:
         return _deepspeed(subject)
     launched = subject.accelerate
     if isinstance(launched, Missing):
         return f"accelerate's settings ({launched.name}) are not here"
-    stated = subject.value("fsdp") not in _UNSET
+    stated = _known(subject.value("fsdp")) not in _UNSET
     if isinstance(launched, Section) and not stated:
         return _accelerate(subject, launched)
     if stated:
@@ -149,7 +163,7 @@ def _zero(subject: RecipeSubject, value: Callable[..., Any]) -> Sharding | str:
     """DeepSpeed's own settings; "auto" is filled in by transformers."""
 
     def zero(*steps: str) -> Any:
-        return value("zero_optimization", *steps)
+        return _known(value("zero_optimization", *steps))
 
     kind = _stage(zero("stage") or 0)
     if kind is None:
@@ -191,7 +205,7 @@ def _half(value: Callable[..., Any]) -> bool | None:
     """Whether the step is in 16 bit; None where that goes by the training arguments, as where
     nothing is said (accelerate 1.15.0 utils/dataclasses.py ``set_mixed_precision``).
     """
-    told = [value(name, "enabled") for name in ("bf16", "fp16")]
+    told = [_known(value(name, "enabled")) for name in ("bf16", "fp16")]
     if True in told:
         return True
     return False if told == [False, False] else None
@@ -213,7 +227,7 @@ def _squared(subject: RecipeSubject) -> int | None:
 
 def _accelerate(subject: RecipeSubject, launched: Section) -> Sharding | str | None:
     """The configuration of ``accelerate launch``."""
-    kind = str(launched.value("distributed_type") or "NO").rpartition(".")[2].upper()
+    kind = str(_known(launched.value("distributed_type")) or "NO").rpartition(".")[2].upper()
     if kind == "NO":
         return None
     if kind in ("MULTI_GPU", "DDP"):
@@ -236,7 +250,7 @@ def _accelerate(subject: RecipeSubject, launched: Section) -> Sharding | str | N
         if steps[-1] in ("reduce_bucket_size", "stage3_prefetch_bucket_size"):
             return "auto"
         name = names.get(steps)
-        found = launched.value("deepspeed_config", name) if name is not None else None
+        found = _known(launched.value("deepspeed_config", name)) if name is not None else None
         return 2 if found is None and steps[-1] == "stage" else found
 
     return _zero(subject, value)
@@ -248,7 +262,7 @@ def _fsdp(subject: RecipeSubject, settings: Section | None, version_key: str) ->
     def value(*names: str) -> Any:
         for name in names:
             for key in (name, f"fsdp_{name}"):
-                found = settings.value(key) if settings is not None else None
+                found = _known(settings.value(key)) if settings is not None else None
                 if found is not None:
                     return found
         return None

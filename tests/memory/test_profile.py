@@ -68,8 +68,8 @@ def test_a_python_file_with_training_arguments_is_transformers_trainer():
 
 
 # LitGPT: config_hub/finetune/README.md and tutorials/resource-tables.md at commit 26857050, one
-# GPU, bf16-true, torch.cuda.max_memory_allocated / 1e9. Those in 4 bits were measured with bitsandbytes
-# 0.41, which kept activations that later releases do not.
+# GPU, bf16-true, torch.cuda.max_memory_allocated / 1e9. Those in 4 bits were measured with
+# bitsandbytes 0.41, which kept activations that later releases do not.
 QV = ["q_proj", "v_proj"]
 LITGPT = {
     "Llama-2-7B, r 32, batch 2 of 512": ("llama-2-7b", QV, 32, 2, 512, 19.77),
