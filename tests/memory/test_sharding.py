@@ -135,6 +135,27 @@ def test_ddps_buckets_hold_all_gradients_once_more(group):
     assert share.gradients == 1.0
 
 
+# DeepSpeed 0.19.8 on the first of four processes, collectives faked: 32,768 frozen and 1,024 trained
+# parameters, bf16, reduce_bucket_size 5,000. Its optimizer held 256 fp32 parameters; the bucket had
+# 5,000 values of 16 bit, twice with overlap_comm; at stage 3 the process held 8,448 of all 33,792
+# parameters, and 256 gradients.
+SEEN = Whole(weights=2 * 32768.0, adapters=1024, saved=0, frozen=0, states=0.0)
+
+
+@pytest.mark.parametrize(("stage", "buckets"), [("zero2", 1), ("zero2", 2), ("zero3", 1)])
+def test_what_deepspeed_itself_held(stage, buckets):
+    sharding = Sharding(
+        stage, PROCESSES, half=True, bucket=5000, buckets=buckets, live=0, prefetch=0
+    )
+    shape = Shape(0.0, 0.0, 0.0, 0.0, largest=0.0)
+    low, high = shares(SEEN, sharding, shape, Run(1, 1, adapter_bytes=2))
+    assert low.optimizer == high.optimizer == 4 * 256
+    assert low.buffers == high.buffers == 2 * 5000 * buckets
+    assert low.gradients * 1024 == 256
+    if stage == "zero3":
+        assert low.weights + low.adapters == 2 * 8448
+
+
 # DeepSpeed: figures by its documentation of what a stage divides ---------------------------------
 
 WHOLE = Whole(weights=8000.0, adapters=100, saved=0, frozen=0, states=800.0)
