@@ -135,10 +135,10 @@ def test_ddps_buckets_hold_all_gradients_once_more(group):
     assert share.gradients == 1.0
 
 
-# DeepSpeed 0.19.8 on the first of four processes, collectives faked: 32,768 frozen and 1,024 trained
-# parameters, bf16, reduce_bucket_size 5,000. Its optimizer held 256 fp32 parameters; the bucket had
-# 5,000 values of 16 bit, twice with overlap_comm; at stage 3 the process held 8,448 of all 33,792
-# parameters, and 256 gradients.
+# DeepSpeed 0.19.8 on the first of four processes, collectives faked: 32,768 frozen and 1,024
+# trained parameters, bf16, reduce_bucket_size 5,000. Its optimizer held 256 fp32 parameters; the
+# bucket had 5,000 values of 16 bit, twice with overlap_comm; at stage 3 the process held 8,448 of
+# all 33,792 parameters, and 256 gradients.
 SEEN = Whole(weights=2 * 32768.0, adapters=1024, saved=0, frozen=0, states=0.0)
 
 
