@@ -84,6 +84,8 @@ class AsOnCuda(TorchFunctionMode):
             return self._attention(*args, **kwargs)
         if name == "dropout" and _meta(args):
             return _dropout(*args, **kwargs)
+        if name == "grouped_mm" and _meta(args) and args[0].dtype is not torch.bfloat16:
+            return _GroupedProduct.apply(*args[:2])  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
     def _value(self, name: str) -> Any:
@@ -186,6 +188,25 @@ class AsOnCuda(TorchFunctionMode):
         if four and not groups and (mask is None or not mask.requires_grad or mask.dim() == 4):
             return "efficient"
         return "math"
+
+
+class _GroupedProduct(torch.autograd.Function):
+    """``grouped_mm`` of other types than bf16, which CUDA has and the meta device refuses
+    (aten/src/ATen/native/cuda/GroupedBlas.cpp ``_grouped_mm_cuda``, its fallback).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        wanted = ctx.needs_input_grad
+        ctx.save_for_backward(x if wanted[1] else None, weight if wanted[0] else None)
+        ctx.shape = weight.shape
+        return x.new_empty((*x.shape[:-1], weight.shape[-1]))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        to_x = None if weight is None else grad.new_empty((*grad.shape[:-1], ctx.shape[-2]))
+        return to_x, None if x is None else grad.new_empty(ctx.shape)
 
 
 def _meta(args: Any) -> bool:

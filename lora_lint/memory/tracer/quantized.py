@@ -11,10 +11,12 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
+
+_MODULES: Final = ("bitsandbytes", "bitsandbytes.nn", "bitsandbytes.functional")
 
 
 class Params4bit(nn.Parameter):
@@ -23,6 +25,24 @@ class Params4bit(nn.Parameter):
     compress_statistics: bool
     quant_type: str
     quant_state: Any = None
+
+    def __deepcopy__(self, memo: Any) -> Params4bit:
+        """PEFT copies the layer to make DoRA's magnitudes."""
+        copy = Params4bit(self.data.clone(), requires_grad=False)
+        vars(copy).update(vars(self))
+        return copy
+
+
+class QuantState(NamedTuple):
+    """What PEFT's dequantization hands back: the whole weight's shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def dequantize_4bit(_: torch.Tensor, state: QuantState) -> torch.Tensor:
+    """The whole weight in the dtype that it had before (functional.py ``dequantize_4bit``)."""
+    return torch.empty(state.shape, dtype=state.dtype, device="meta")
 
 
 class Int8Params(nn.Parameter):
@@ -41,6 +61,7 @@ class Linear4bit(nn.Linear):
         packed = torch.empty((-(-rows * columns // 2), 1), dtype=torch.uint8, device=where)
         self.weight = Params4bit(packed, requires_grad=False)
         self.weight.compress_statistics, self.weight.quant_type = nested, kind
+        self.weight.quant_state = QuantState(layer.weight.shape, layer.weight.dtype)
         scale = torch.uint8 if nested else torch.float32
         self.register_buffer("absmax", torch.empty(blocks, dtype=scale, device=where))
         if nested:
@@ -125,12 +146,14 @@ class _EightBitProduct(torch.autograd.Function):
 
 def stand_in() -> None:
     """Put the stand-ins in bitsandbytes' place for this process, before PEFT asks for it."""
-    modules = {name: ModuleType(name) for name in ("bitsandbytes", "bitsandbytes.nn")}
+    modules = {name: ModuleType(name) for name in _MODULES}
     for name, module in modules.items():
         module.__spec__ = ModuleSpec(name, None)
     for cls in (Params4bit, Int8Params, Linear4bit, Linear8bitLt):
         setattr(modules["bitsandbytes.nn"], cls.__name__, cls)
-    modules["bitsandbytes"].nn = modules["bitsandbytes.nn"]  # type: ignore[attr-defined]
+    modules["bitsandbytes.functional"].dequantize_4bit = dequantize_4bit  # type: ignore[attr-defined]
+    for name in _MODULES[1:]:
+        setattr(modules["bitsandbytes"], name.rpartition(".")[2], modules[name])
     modules["bitsandbytes"].__version__ = "0.50.2"  # type: ignore[attr-defined]
     sys.modules.update(modules)
 
