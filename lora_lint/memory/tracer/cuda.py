@@ -84,7 +84,8 @@ class AsOnCuda(TorchFunctionMode):
             return self._attention(*args, **kwargs)
         if name == "dropout" and _meta(args):
             return _dropout(*args, **kwargs)
-        if name == "grouped_mm" and _meta(args) and args[0].dtype is not torch.bfloat16:
+        grouped = name == "_grouped_mm" and _meta(args)
+        if grouped and args[0].dtype is not torch.bfloat16:
             return _GroupedProduct.apply(*args[:2])  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 

@@ -66,7 +66,9 @@ def two_depths(kinds: Sequence[object]) -> tuple[int, int] | None:
 
 
 def layer_kinds(model: Any) -> list[object]:
-    """A description of each layer of a decoder: what modules with which parameters it has."""
+    """A description of each layer of a decoder, or of each pair of layers of an encoder and a
+    decoder that are as deep: what modules with which parameters it has.
+    """
     kinds: dict[str, dict[int, list[object]]] = {}
     for name, parameter in model.named_parameters():
         found = re.search(r"^(.*?\.(?:layers|h|blocks?|layer))\.(\d+)\.(.*)$", name)
@@ -76,11 +78,15 @@ def layer_kinds(model: Any) -> list[object]:
             kinds.setdefault(stack, {}).setdefault(int(number), []).append(what)
     text = model.config.get_text_config()
     stacks = [s for s in kinds.values() if len(s) == getattr(text, "num_hidden_layers", None)]
-    if len(kinds) != 1 or not stacks:
+    both = getattr(model.config, "is_encoder_decoder", False)
+    if len(kinds) != (2 if both else 1) or len(stacks) != len(kinds):
         return []
     listed = [v for v in vars(text).values() if isinstance(v, list) and len(v) == len(stacks[0])]
     return [
-        (tuple(stacks[0][number]), tuple(str(values[number]) for values in listed))
+        (
+            tuple(tuple(stack[number]) for stack in stacks),
+            tuple(str(values[number]) for values in listed),
+        )
         for number in sorted(stacks[0])
     ]
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 _MODULES: Final = ("bitsandbytes", "bitsandbytes.nn", "bitsandbytes.functional")
 
@@ -52,8 +53,8 @@ class Int8Params(nn.Parameter):
 class Linear4bit(nn.Linear):
     """Two values a byte with a scale for each block of 64, or a scale of scales as well."""
 
-    def __init__(self, layer: nn.Linear, kind: str, dtype: torch.dtype, *, nested: bool) -> None:
-        rows, columns = layer.weight.shape
+    def __init__(self, layer: Any, kind: str, dtype: torch.dtype, *, nested: bool) -> None:
+        rows, columns = _rows_and_columns(layer)
         where = layer.weight.device
         super().__init__(columns, rows, bias=False, device="meta")
         self.bias = layer.bias
@@ -61,7 +62,7 @@ class Linear4bit(nn.Linear):
         packed = torch.empty((-(-rows * columns // 2), 1), dtype=torch.uint8, device=where)
         self.weight = Params4bit(packed, requires_grad=False)
         self.weight.compress_statistics, self.weight.quant_type = nested, kind
-        self.weight.quant_state = QuantState(layer.weight.shape, layer.weight.dtype)
+        self.weight.quant_state = QuantState((rows, columns), layer.weight.dtype)
         scale = torch.uint8 if nested else torch.float32
         self.register_buffer("absmax", torch.empty(blocks, dtype=scale, device=where))
         if nested:
@@ -104,8 +105,8 @@ class _State:
 class Linear8bitLt(nn.Linear):
     """A byte a value and an fp32 scale a row."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        rows, columns = layer.weight.shape
+    def __init__(self, layer: Any) -> None:
+        rows, columns = _rows_and_columns(layer)
         where = layer.weight.device
         super().__init__(columns, rows, bias=False, device="meta")
         packed = torch.empty((rows, columns), dtype=torch.int8, device=where)
@@ -144,6 +145,13 @@ class _EightBitProduct(torch.autograd.Function):
         return torch.matmul(grad.contiguous().to(ctx.kind), weight), None
 
 
+def _rows_and_columns(layer: Any) -> tuple[int, int]:
+    """Output and input features; GPT-2's Conv1D has them the other way round."""
+    shape = layer.weight.shape
+    rows, columns = shape if isinstance(layer, nn.Linear) else shape[::-1]
+    return rows, columns
+
+
 def stand_in() -> None:
     """Put the stand-ins in bitsandbytes' place for this process, before PEFT asks for it."""
     modules = {name: ModuleType(name) for name in _MODULES}
@@ -161,13 +169,14 @@ def stand_in() -> None:
 def quantize(
     model: nn.Module, kind: str, dtype: torch.dtype, *, nested: bool, keep: set[str]
 ) -> None:
-    """Replace the linear layers that transformers hands to bitsandbytes.
+    """Replace the linear layers that transformers hands to bitsandbytes: nn.Linear and Conv1D
+    (transformers 5.23 integrations/bitsandbytes.py ``replace_with_bnb_linear``).
 
     ``kind``: ``nf4``, ``fp4`` or ``int8``; ``dtype``: that of the products; ``keep``: names of
     modules left as they are (transformers 5.23 quantizers/base.py ``get_keys_to_not_convert``).
     """
     for name, module in list(model.named_modules()):
-        if type(module) is not nn.Linear or name in keep:
+        if not (type(module) is nn.Linear or isinstance(module, Conv1D)) or name in keep:
             continue
         new = (
             Linear8bitLt(module)

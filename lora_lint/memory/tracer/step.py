@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,6 +133,9 @@ def shallow(config: Any, depth: int) -> Any:
         if isinstance(value, list) and len(value) == whole:
             setattr(text, name, value[:depth])
     text.num_hidden_layers = depth
+    for name in ("num_decoder_layers", "encoder_layers", "decoder_layers"):
+        if isinstance(getattr(text, name, None), int):
+            setattr(text, name, depth)
     return config
 
 
@@ -207,6 +211,7 @@ def _take_steps(model: Any, request: Request) -> Traced:
         for step in range(request.steps):
             last = step == request.steps - 1
             if last:
+                gc.collect()  # cycles of an earlier step; when they go is not for us to say
                 storages.peaks.clear()
             storages.phase = "forward"
             with autocast:
@@ -292,7 +297,16 @@ def _autocast_asked_of_the_cpu() -> Iterator[None]:
 
 
 def _flash(_: Any, query: Any, key: Any, value: Any, *__: Any, **how: Any) -> Any:
-    """transformers' flash_attention_2: keys and values are read without being repeated."""
+    """transformers' flash_attention_2: keys and values are read without being repeated, and fp32
+    ones in 16 bit (integrations/flash_attention.py ``get_target_dtype``).
+    """
+    if query.dtype is torch.float32:
+        kind = (
+            torch.get_autocast_dtype("cpu")
+            if torch.is_autocast_enabled("cpu")
+            else DTYPES["bfloat16"]
+        )
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     dropout = how.get("dropout", 0.0)
     out = torch.ops.aten._scaled_dot_product_flash_attention(  # noqa: SLF001
         query, key, value, dropout, True, False, scale=how.get("scaling")

@@ -32,7 +32,9 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, device: str, known: Iterable[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
-        self.known = {tensor.untyped_storage()._cdata for tensor in known}  # noqa: SLF001
+        # Held, since the address of one that is freed (bitsandbytes casts biases) is used again.
+        storages = [tensor.untyped_storage() for tensor in known]
+        self.known = {storage._cdata: storage for storage in storages}  # noqa: SLF001
         self.sizes: dict[int, int] = {}
         self.live = 0
         self.phase = ""
