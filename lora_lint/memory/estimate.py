@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
-from lora_lint.memory.activations import Stack, peaks, stack_of
-from lora_lint.memory.decoder import Decoder, read_decoder
 from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
 from lora_lint.memory.profile import PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
+from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
+from lora_lint.memory.step import Model, peaks
 from lora_lint.memory.weights import Trained, optimizer_bytes, read_trained, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lora_lint.injection.result import Injection
-    from lora_lint.memory.activations import Peak
     from lora_lint.memory.regime import Run
     from lora_lint.memory.sharding import Sharding, Share
+    from lora_lint.memory.step import Peak
     from lora_lint.models.module_tree import ModuleTree
 
 Verdict = Literal["fits", "risk", "oom", "unknown"]
@@ -205,6 +205,26 @@ def max_tokens_that_fit(
     return lower
 
 
+def whole_step(
+    tree: ModuleTree,
+    config: Mapping[str, Any],
+    injection: Injection,
+    run: Run,
+    *,
+    accumulates: bool = False,
+    outputs_kept: bool = False,
+) -> tuple[float, str] | str:
+    """The bytes that PyTorch allocates at the peak of one run with nothing left open, with AdamW,
+    and where that is; or why it is not described.
+    """
+    estimator = _Estimator(tree, config, injection, Given(), PLAIN, None)
+    if estimator.model.model is None:
+        return estimator.model.reason or "not described"
+    moments = peaks(estimator.model.model, run)
+    total = estimator.total(run, moments, accumulates=accumulates, outputs_kept=outputs_kept)
+    return total.bytes, total.site
+
+
 class _Total(NamedTuple):
     """The peak of one run: its parts in bytes, and where it is."""
 
@@ -241,37 +261,51 @@ def _nothing(gpu: Gpu | None, reason: str) -> MemoryEstimate:
     )
 
 
-class _Model(NamedTuple):
-    """The model as it is trained; ``reason`` says why there is no stack to estimate."""
+class _Trained(NamedTuple):
+    """The model as it is trained; ``reason`` says why there is nothing to estimate."""
 
     trained: Trained | None = None
-    decoder: Decoder | None = None
-    stack: Stack | None = None
-    head_rank: int = 0
+    model: Model | None = None
     reason: str | None = None
 
 
-def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injection) -> _Model:
+def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injection) -> _Trained:
     if injection.undecided:
-        return _Model(reason=f"what is adapted is not known: {injection.undecided}")
+        return _Trained(reason=f"what is adapted is not known: {injection.undecided}")
     if injection.error:
-        return _Model(reason=f"PEFT refuses this config ({injection.error.type})")
+        return _Trained(reason=f"PEFT refuses this config ({injection.error.type})")
     trained = read_trained(tree, injection)
-    decoder = read_decoder(tree)
-    if isinstance(decoder, str):
-        return _Model(trained, reason=decoder)
+    shape = read_shape(tree)
+    if isinstance(shape, str):
+        return _Trained(trained, reason=shape)
     if config.get("layer_replication"):
-        return _Model(trained, reason="activations of replicated layers are not modelled")
-    found: list[list[tuple[str, int]]] = [[] for _ in decoder.layers]
-    head_rank, start = 0, len(decoder.prefix) + 1
+        return _Trained(trained, reason="activations of replicated layers are not modelled")
+    found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]
+    others: list[tuple[str, int]] = []
     for name, entry in injection.adapted.items():
-        if name.startswith(decoder.prefix):
-            index, _, inner = name[start:].partition(".")
-            found[int(index)].append((inner, entry.r))
-        elif name == decoder.head:
-            head_rank = entry.r
-    stack = stack_of(decoder, [tuple(layer) for layer in found])
-    return _Model(trained, decoder, stack, head_rank)
+        for number, stack in enumerate(shape.stacks):
+            if name.startswith(f"{stack.prefix}."):
+                index, _, inner = name[len(stack.prefix) + 1 :].partition(".")
+                found[number][int(index)].append((inner, entry.r))
+                break
+        else:
+            others.append((name, entry.r))
+    known = {linear.name for linear in shape.head.linears}
+    strange = [name for name, _ in others if name not in known and not _is_small(name)]
+    if strange:
+        return _Trained(trained, reason=f"activations of an adapted {strange[0]} are not modelled")
+    ranks = tuple(tuple(tuple(layer) for layer in stack) for stack in found)
+    model = Model(
+        shape, ranks, tuple(others), head_trained=trained.head > 0, embeddings=trained.embeddings
+    )
+    return _Trained(trained, model)
+
+
+def _is_small(name: str) -> bool:
+    """Whether a module works on one vector a sequence: a pooler's or classifier's map."""
+    return any(
+        part in ("pooler", "classifier", "pre_classifier", "score") for part in name.split(".")
+    )
 
 
 class _Estimator:
@@ -293,8 +327,8 @@ class _Estimator:
         self.weights = read_weights(tree)
         self.model = _read_model(tree, config, injection)
         self.reason = self.model.reason or self.settings.reason
-        decoder = self.model.decoder
-        known = decoder is not None and decoder.traced and self.settings.usual
+        model = self.model.model
+        known = model is not None and model.shape.traced and self.settings.usual
         error = TRACED_ERROR if known else GRAMMAR_ERROR
         self.error = error if profile.error is None else profile.error
         if sharding is not None:
@@ -310,8 +344,8 @@ class _Estimator:
             return run, held, held
         sharding = settled(self.sharding, run)
         step = step_in(run, sharding)
-        decoder = self.model.decoder
-        shape = None if decoder is None else shape_of(decoder, self.weights, step)
+        model = self.model.model
+        shape = None if model is None else shape_of(model.shape, self.weights, step)
         low, high = shares(self._whole(step), sharding, shape, step)
         return step, _held(low), _held(high)
 
@@ -352,16 +386,25 @@ class _Estimator:
         """
         return run.adapter_bytes, run.plain_bytes
 
-    def _gradients(self, run: Run, alive: str) -> float:
-        """Gradients have their parameters' dtype."""
+    def _gradients(self, run: Run) -> float:
+        """All gradients; they have their parameters' dtype."""
         trained = self.model.trained
-        if trained is None or alive == "none":
+        if trained is None:
             return 0.0
         adapter, saved = self._trained_bytes(run)
-        if alive == "head":
-            return saved * trained.head
-        late = trained.embeddings if alive == "layers" else 0
-        return adapter * trained.adapters.parameters + saved * (trained.saved.parameters - late)
+        return adapter * trained.adapters.parameters + saved * trained.saved.parameters
+
+    def total(
+        self, run: Run, moments: Sequence[Peak], *, accumulates: bool, outputs_kept: bool
+    ) -> _Total:
+        """The peak of one run."""
+        return self._total(
+            run,
+            _Held(self._static(run), 1.0),
+            moments,
+            accumulates=accumulates,
+            outputs_kept=outputs_kept,
+        )
 
     def _total(
         self,
@@ -374,16 +417,15 @@ class _Estimator:
     ) -> _Total:
         """The peak over all moments of a step. Accumulation keeps all gradients from the start."""
         static = held.static
-        every = held.gradients * self._gradients(run, "all")
+        every = held.gradients * self._gradients(run)
         step = every * (1 + self.settings.optimizer.temporary)
         best = _Total({**static, "optimizer": step - every}, "optimizer step")
         best.parts["gradients"] += every
         best.parts["optimizer"] += static["optimizer"]
         most = step
         for moment in moments:
-            gradients = every
-            if not accumulates:
-                gradients = held.gradients * self._gradients(run, moment.gradients)
+            gradients = moment.gradients + (moment.rest if accumulates else 0.0)
+            gradients *= held.gradients
             logits = moment.logits + (moment.outputs if outputs_kept else 0.0)
             if moment.activations + logits + gradients > most:
                 most = moment.activations + logits + gradients
@@ -398,15 +440,15 @@ class _Estimator:
         The ends take each open setting both ways, then the closed form's error; the low end is at
         least what is certain to be there.
         """
-        trained, decoder, stack, head_rank, _ = self.model
-        if decoder is None or stack is None or trained is None:
+        model = self.model.model
+        if model is None:
             raise ValueError(self.reason)
         error, kept = self.error, self.settings.outputs_kept
         totals, lows, highs = [], [], []
         for run in self.settings.runs:
             run = run if run.length == length else run._replace(length=length)
             run, least, most = self._ways(run)
-            moments = peaks(decoder, stack, run, head_rank=head_rank, head_trained=trained.head > 0)
+            moments = peaks(model, run)
             dear = self._total(
                 run,
                 most,
@@ -467,7 +509,7 @@ class _Estimator:
         if self.settings.weighed:
             step, _, most = self._ways(run)
             known |= {name: round(most.static[name]) for name in PARTS[:5]}
-            gradients = most.static["gradients"] + most.gradients * self._gradients(step, "all")
+            gradients = most.static["gradients"] + most.gradients * self._gradients(step)
             known["gradients"] = round(gradients)
             if self.model.trained is None:
                 known |= dict.fromkeys(PARTS[1:5])

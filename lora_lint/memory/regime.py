@@ -33,6 +33,8 @@ class Run(NamedTuple):
     masked: bool = False
     fused_loss: bool = False
     capability: tuple[int, int] = (8, 0)
+    reentrant: bool = False
+    keeps_inputs: bool = False
 
     @property
     def tokens(self) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from lora_lint.memory.shape import matrices
+
 if TYPE_CHECKING:
-    from lora_lint.memory.decoder import Decoder
     from lora_lint.memory.regime import Run
+    from lora_lint.memory.shape import Shape as ModelShape
     from lora_lint.memory.weights import Weights
 
 Kind = Literal["ddp", "zero1", "zero2", "zero3", "fsdp1", "fsdp2"]
@@ -100,9 +102,11 @@ class Share(NamedTuple):
     gradients: float
 
 
-def shape_of(decoder: Decoder, weights: Weights, run: Run) -> Shape:
-    """Where the base weights of a decoder are, in the precision of a run."""
-    matrices = sum(m.values * count for m, count in weights.matrices.items())
+def shape_of(model: ModelShape, weights: Weights, run: Run) -> Shape:
+    """Where the base weights of a model are, in the precision of a run. bitsandbytes does not
+    quantize experts' parameters.
+    """
+    values = sum(m.values * count for m, count in weights.matrices.items())
     whole = weights.size(
         weight_bytes=run.weight_bytes,
         plain_bytes=run.plain_bytes,
@@ -110,17 +114,22 @@ def shape_of(decoder: Decoder, weights: Weights, run: Run) -> Shape:
         double_quant=run.double_quant,
     )
     quantized = whole - weights.others * run.plain_bytes if run.quantized else 0
-    rate = quantized / matrices if quantized else run.weight_bytes
-    layers = [sum(p.d_in * p.d_out for p in layer.projections.values()) for layer in decoder.layers]
-    outer = max(0.0, whole - rate * sum(layers))
-    head = run.plain_bytes * decoder.vocabulary * decoder.hidden
-    each = [p.d_in * p.d_out for layer in decoder.layers for p in layer.projections.values()]
+    rate = quantized / values if quantized else run.weight_bytes
+    plain = run.plain_bytes if run.quantized else run.weight_bytes
+    different = {id(layer): layer for stack in model.stacks for layer in stack.layers}
+    sizes: dict[int, list[float]] = {}
+    for identity, layer in different.items():
+        maps, experts = matrices(layer)
+        sizes[identity] = [*(rate * n for n in maps), *(float(plain * n) for n in experts)]
+    inner = sum(sum(sizes[id(layer)]) for stack in model.stacks for layer in stack.layers)
+    outer = max(0.0, whole - inner)
+    head = run.plain_bytes * model.head.size * model.stacks[-1].hidden
     return Shape(
-        layer=rate * max(layers),
+        layer=max(map(sum, sizes.values())),
         outer=outer,
         head=min(head, outer),
         quantized=quantized,
-        largest=max(head, rate * max(each)),
+        largest=max(head, *map(max, sizes.values())),
     )
 
 

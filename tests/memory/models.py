@@ -126,6 +126,7 @@ CONFIGS: dict[str, dict[str, object]] = {
         "num_key_value_heads": 4,
     },
     "mixtral": {"model_type": "mixtral"},
+    "mamba-2.8b": {"model_type": "mamba", "hidden_size": 2560, "num_hidden_layers": 64},
     "opt-125m": {"model_type": "opt"},
     "gemma-2-2b": {"model_type": "gemma2", "num_hidden_layers": 2},
 }

@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from lora_lint.memory import Profile, Sharding, estimate_memory
-from lora_lint.memory.decoder import Decoder, read_decoder
 from lora_lint.memory.regime import Run
+from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Shape, Whole, shape_of, shares, step_in
 from lora_lint.memory.weights import read_weights
 from lora_lint.models import ModuleTree
@@ -86,8 +86,8 @@ def alive() -> int:
 def test_what_fsdp_gathers_lies_within_the_range(group, kind):
     model = small()
     shape = ModuleTree.from_model(model)
-    decoder, weights = read_decoder(shape), read_weights(shape)
-    assert isinstance(decoder, Decoder)
+    described, weights = read_shape(shape), read_weights(shape)
+    assert not isinstance(described, str)
     model.gradient_checkpointing_enable()
     model.enable_input_require_grads()
     before = alive()
@@ -104,7 +104,7 @@ def test_what_fsdp_gathers_lies_within_the_range(group, kind):
     whole = Whole(weights.size(weight_bytes=2, plain_bytes=2, quantized=None, double_quant=False),
                   0, 0, 0, 0.0)  # fmt: skip
     low, high = shares(
-        whole, Sharding(kind, PROCESSES, half=True), shape_of(decoder, weights, run), run
+        whole, Sharding(kind, PROCESSES, half=True), shape_of(described, weights, run), run
     )
     others = before - whole.weights  # of other tests
     tokens = 0.01 * whole.weights  # activations of one token
