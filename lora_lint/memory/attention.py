@@ -34,15 +34,14 @@ class Rows(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where attention stands: the rows of its queries and keys, whether a mask is given, the width
-    of the stream's values (of which cosines and sines are), and the position bias all layers share.
+    """Where attention stands: the rows of its queries and keys, whether a mask is given, and the
+    width of the embeddings' values, of which cosines, sines and additive masks are.
     """
 
     queries: Rows
     keys: Rows
     masked: bool
     stream: int
-    bias: Tensor | None = None
 
 
 def kernel(run: Run, attention: Attention, *, masked: bool, width: int) -> str:
@@ -74,6 +73,8 @@ def attend(
     tape: Tape, run: Run, a: Attention, place: Place, q: Tensor, k: Tensor, v: Tensor
 ) -> Tensor:
     """Attention's output, before its last projection."""
+    if a.style == "falcon":  # it always makes its mask
+        place = place._replace(masked=True)
     if tape.autocast and a.style != "gptj":
         kind = kernel(run, a, masked=place.masked, width=2)
         if kind != "eager":
@@ -107,7 +108,7 @@ def _fused(
     saved = [q.storage, k.storage, v.storage]
     pairs = place.queries.scores(place.keys)
     if kind == "efficient" and a.biased:
-        saved.append(_position_mask(tape, a, place, pairs, q.width))
+        saved.extend(_position_mask(tape, a, place, pairs, q.width))
     elif kind == "efficient" and place.masked:
         saved.append(tape.scratch(pairs[0], pairs[1] * q.width))
     values = a.v_width // a.kv_heads * a.heads
@@ -118,13 +119,15 @@ def _fused(
 
 def _position_mask(
     tape: Tape, a: Attention, place: Place, pairs: tuple[int, float], width: int
-) -> Storage:
-    """Of every head; of every sequence only where those differ in their padding."""
+) -> list[Storage]:
+    """Of every head; of every sequence only where those differ in their padding. Cross attention's
+    is of zeros and shared by all layers, but for autocast's copy.
+    """
     if place.masked:
-        return tape.scratch(pairs[0], pairs[1] * a.heads * width)
-    if a.cross and place.bias is not None:
-        return place.bias.storage
-    return tape.scratch(SQUARE, a.heads * width)
+        return [tape.scratch(pairs[0], pairs[1] * a.heads * width)]
+    if a.cross and place.stream == width:
+        return []
+    return [tape.scratch(SQUARE, a.heads * width)]
 
 
 def _math(tape: Tape, a: Attention, place: Place, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -156,9 +159,9 @@ def _eager(tape: Tape, a: Attention, place: Place, q: Tensor, k: Tensor, v: Tens
     if a.softcap:
         scores = tape.scale(tape.keeps_output(tape.scale(scores)))
     if a.biased:
-        scores = tape.copy(scores)
+        scores = _masked(tape, scores, place.stream)
     if place.masked or a.causal:
-        scores = tape.copy(scores)
+        scores = _masked(tape, scores, place.stream)
     if a.sinks:
         scores = tape.copy(scores)
         size = scores.size  # the backward of ``max`` scatters into zeros of this size
@@ -177,6 +180,12 @@ def _eager(tape: Tape, a: Attention, place: Place, q: Tensor, k: Tensor, v: Tens
     rows, count = place.queries
     out = tape.matmul(scores, v, (rows, count * a.v_width // a.kv_heads * a.heads))
     return tape.copy(out)
+
+
+def _masked(tape: Tape, scores: Tensor, width: int) -> Tensor:
+    """With an additive mask of the embeddings' type, to which narrower scores are widened."""
+    mask = Tensor(scores.unit, scores.count, width, tape.scratch(scores.unit, 0), None)
+    return tape.add(scores, mask)
 
 
 def rotate(tape: Tape, x: Tensor, share: float, width: int) -> Tensor:

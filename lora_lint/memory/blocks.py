@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_lint.memory.attention import Place, Rows, attend, rotate
+from lora_lint.memory.attention import Place, attend, rotate
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.shape import Attention, Experts, Mlp
 from lora_lint.memory.tape import ONE, Tape, Tensor
@@ -30,10 +30,11 @@ class Blocks:
         run: Run,
         ranks: Mapping[str, int],
         place: Place,
-        memory: Rows | None = None,
+        memory: Place | None = None,
     ) -> None:
         self.tape, self.run, self.place = tape, run, place
         self.memory = memory
+        self.inner: Tensor | None = None
         self.project = Projections(tape, run, ranks)
 
     def layer(self, x: Tensor, layer: Layer, memory: Tensor | None = None) -> Tensor:
@@ -52,7 +53,10 @@ class Blocks:
         if block.dropout:
             hidden = self.tape.dropout(hidden)
         hidden = self.tape.add(x, hidden)
-        return self._norm(hidden, block.post) if block.post else hidden
+        if block.post:
+            hidden = self._norm(hidden, block.post)
+        self.inner = None
+        return hidden
 
     def _parallel(self, x: Tensor, layer: Layer) -> Tensor:
         """Blocks that read the same stream (falcon, gpt_neox, gptj, phi)."""
@@ -95,9 +99,7 @@ class Blocks:
         if a.rotary and a.latent is None:
             q = rotate(tape, q, a.rotary, stream)
             k = rotate(tape, k, a.rotary, stream)
-        place = self.place
-        if a.cross and self.memory is not None:
-            place = place._replace(keys=self.memory)
+        place = self.memory if a.cross and self.memory is not None else self.place
         out = attend(tape, self.run, a, place, q, k, v)
         return self.project(out, a.o)
 
@@ -183,6 +185,8 @@ class Blocks:
             del first
         if mlp.drops:
             inner = tape.dropout(inner)
+        if mlp.down.name == "output.dense":  # BERT's layer holds it until its norm is done
+            self.inner = inner
         return project(inner, mlp.down)
 
     # Mixtures -----------------------------------------------------------------------------------
@@ -232,11 +236,10 @@ class Blocks:
         chosen = rows * e.top
         order = tape.scratch(x.unit, 8 * 3 * chosen)
         width = run.plain_bytes
-        up_weight = self._expert_weight(e.up, e, 2 * e.inner * e.hidden, e.hidden + 2 * e.inner)
-        down_weight = self._expert_weight(e.down, e, e.inner * e.hidden, e.hidden + e.inner)
         picked = tape.result((x,), (x.unit, chosen * e.hidden, x.width))
         picked = tape.cast(picked, width)
-        both = self._grouped(picked, up_weight, e.hidden, 2 * e.inner)
+        weight = self._expert_weight(e.up, e, 2 * e.inner * e.hidden, e.hidden + 2 * e.inner)
+        both = self._grouped(picked, weight, e.hidden, 2 * e.inner)
         if e.clamped:
             inner = self._clamped(both)
         else:
@@ -245,7 +248,8 @@ class Blocks:
             del gate, up
         del both
         inner = tape.cast(inner, width)
-        out = self._grouped(inner, down_weight, e.inner, e.hidden)
+        weight = self._expert_weight(e.down, e, e.inner * e.hidden, e.hidden + e.inner)
+        out = self._grouped(inner, weight, e.inner, e.hidden)
         weighed = tape.multiply(
             out, tape.result((weights,), (weights.unit, weights.count, weights.width))
         )

@@ -294,7 +294,8 @@ def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injectio
     strange = [name for name, _ in others if name not in known and not _is_small(name)]
     if strange:
         return _Trained(trained, reason=f"activations of an adapted {strange[0]} are not modelled")
-    ranks = tuple(tuple(tuple(layer) for layer in stack) for stack in found)
+    same: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
+    ranks = tuple(tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found)
     model = Model(
         shape, ranks, tuple(others), head_trained=trained.head > 0, embeddings=trained.embeddings
     )

@@ -30,7 +30,8 @@ Ranks = tuple[tuple[str, int], ...]
 class Setting(NamedTuple):
     """Where a layer stands: the rows of its stream and of the encoder's output that it reads,
     whether its masks are there, bytes of a value of the stream, whether its input and the encoder's
-    output need gradients, and how many values a token of the latter has.
+    output need gradients, how many values a token of the latter has, and whether its padding is
+    masked.
     """
 
     rows: Rows
@@ -40,6 +41,7 @@ class Setting(NamedTuple):
     grad: bool
     memory_grad: bool = False
     memory_hidden: int = 0
+    memory_masked: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -55,8 +57,11 @@ def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
         nothing = tape.scratch(there, 0)
         memory = Tensor(there, times * setting.memory_hidden, setting.stream, nothing, node)
         del nothing
-    place = Place(setting.rows, setting.rows, setting.masked, setting.stream)
-    blocks = Blocks(tape, run, dict(ranks), place, setting.memory)
+    place = Place(setting.rows, setting.rows, setting.masked, run.plain_bytes)
+    across = None
+    if setting.memory is not None:
+        across = place._replace(keys=setting.memory, masked=setting.memory_masked)
+    blocks = Blocks(tape, run, dict(ranks), place, across)
     y = blocks.layer(x, layer, memory)
     top = y.node
     ends = [t.node for t in (x, memory) if t is not None and isinstance(t.node, Leaf)]

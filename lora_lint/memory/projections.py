@@ -118,9 +118,11 @@ class Projections:
             x = tape.dropout(x)
         width = x.width
         low = 2 if tape.autocast else a
-        eye = tape.scratch(ONE, a * linear.d_in**2)
+        # The identity, of which the product's graph refers to autocast's copy.
+        eyes = [tape.scratch(ONE, size * linear.d_in**2) for size in sorted({a, low})]
         between = tape.scratch(ONE, low * linear.d_in * r)
         product = tape.scratch(ONE, low * values)
+        del eyes[1:]
         if low != width:
             product = tape.scratch(ONE, width * values)
         own = 2 if self.run.quantized and linear.quantized else self.run.plain_bytes
@@ -144,5 +146,5 @@ class Projections:
         one = tape.times_parameter(base, a, magnitude)
         two = tape.scale(tape.times_parameter(output, a, magnitude))
         both = tape.add(one, two)
-        del eye, between, product
+        del eyes, between, product
         return tape.add(result, both)

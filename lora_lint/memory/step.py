@@ -16,6 +16,7 @@ from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
 from lora_lint.memory.passes import Ranks, Setting, layer_pass
 from lora_lint.memory.projections import Projections
+from lora_lint.memory.shape import Attention
 from lora_lint.memory.tape import (
     BATCH,
     NOTHING,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lora_lint.memory.regime import Run
-    from lora_lint.memory.shape import Head, Layer, Shape, Stack
+    from lora_lint.memory.shape import Head, Layer, Norm, Shape, Stack
 
 
 class Peak(NamedTuple):
@@ -77,6 +78,17 @@ def _key(run: Run) -> Run:
     return run._replace(batch=0, length=0, fused_loss=False, double_quant=False)
 
 
+class _Figures(NamedTuple):
+    """A pass in bytes: see ``tape.Pass``."""
+
+    kept: float
+    held: float
+    gradients: float
+    casts: float
+    forward: float
+    backward: float
+
+
 class _Step:
     def __init__(self, model: Model, run: Run) -> None:
         self.model, self.run, self.shape = model, run, model.shape
@@ -109,10 +121,7 @@ class _Step:
         memory: Stack | None = None
         memory_flows = False
         for stack, ranks in zip(shape.stacks, self.model.ranks, strict=True):
-            starts = flows if memory is None or stack.length is None else False
-            if stack.length is not None and memory is None and len(shape.stacks) > 1:
-                starts = False  # audio frames need no gradient
-            passes.append(self.stack_passes(stack, ranks, starts, memory, memory_flows))
+            passes.append(self.stack_passes(stack, ranks, flows, memory, memory_flows))
             memory, memory_flows = stack, passes[-1][-1].flows
         return self.compose(passes)
 
@@ -124,22 +133,28 @@ class _Step:
         memory: Stack | None,
         memory_flows: bool,
     ) -> list[Pass]:
-        """The pass of each layer."""
-        result = []
+        """The pass of each layer; equal ones are looked up once."""
+        result: list[Pass] = []
+        met: dict[tuple[int, int, bool, int], Pass] = {}
         there = self.rows(memory) if memory is not None else None
-        masked = self.run.masked and stack.length is None
+        # A decoder's own tokens are not masked: collators give it no mask beside the labels.
+        masked = self.run.masked and stack.length is None and memory is None
         width = _entry(stack, self.stream, autocast=self.run.autocast)
         for layer, own in zip(stack.layers, ranks, strict=True):
-            setting = Setting(
-                rows=self.rows(stack),
-                memory=there,
-                masked=masked or self.windowed(layer),
-                stream=width,
-                grad=flows,
-                memory_grad=memory_flows,
-                memory_hidden=memory.hidden if memory is not None else 0,
-            )
-            result.append(layer_pass(layer, own, self.key, setting))
+            key = id(layer), id(own), flows, width
+            if key not in met:
+                setting = Setting(
+                    rows=self.rows(stack),
+                    memory=there,
+                    masked=masked or self.windowed(layer),
+                    stream=width,
+                    grad=flows,
+                    memory_grad=memory_flows,
+                    memory_hidden=memory.hidden if memory is not None else 0,
+                    memory_masked=self.run.masked and memory is not None and memory.length is None,
+                )
+                met[key] = layer_pass(layer, own, self.key, setting)
+            result.append(met[key])
             flows, width = flows or result[-1].flows, result[-1].width
         return result
 
@@ -149,76 +164,71 @@ class _Step:
         return any(window is not None and window <= self.run.length for window in windows)
 
     def compose(self, passes: list[list[Pass]]) -> list[Peak]:
-        """The moments of the step from the passes of its layers."""
-        shape, run = self.shape, self.run
-        number = self.number
-        kept = [[number(p.kept) for p in stack] for stack in passes]
-        gradients = [[number(p.gradients) for p in stack] for stack in passes]
-        held = sum(number(p.held) for stack in passes for p in stack)
-        head = head_pass(
-            shape.head,
-            shape.stacks[-1],
-            self.model.others,
-            self.key,
-            HeadSetting(
-                passes[-1][-1].flows,
-                self.rows(shape.stacks[-1]),
-                passes[-1][-1].width,
-                run.fused_loss,
-                self.model.head_trained,
-            ),
-        )
+        """The moments of the step from the passes of its layers: in a layer's, what all before it
+        keep is alive, and what the graph holds of those after it.
+        """
+        shape, run, number = self.shape, self.run, self.number
+        different = {id(one): one for stack in passes for one in stack}
+        figures = {identity: self.figures(one) for identity, one in different.items()}
+        layers = [[figures[id(one)] for one in stack] for stack in passes]
+        head = self.head(passes[-1][-1])
         embedded = self.model.embeddings * run.plain_bytes
-        every = sum(map(sum, gradients)) + number(head.gradients) + embedded
-        around = self.around()
-        found = []
-        before = around + self.between(passes)
-        # Forward and backward of each layer: with what all before it keep, and, of LLM.int8,
-        # all after it.
+        own = sum(figure.gradients for stack in layers for figure in stack)
+        every = own + number(head.gradients) + embedded
+        held = sum(figure.held for stack in layers for figure in stack)
         casts = 0.0
         if run.checkpointing:
-            casts = sum(number(p.casts) for stack in passes for p in stack)
-        base, later, after = before, sum(map(sum, gradients)), held
+            casts = sum(figure.casts for stack in layers for figure in stack)
+        around = self.around()
         outputs = number(head.outputs)
-        for index, stack in enumerate(shape.stacks):
-            extra = self.tensor(stack, self.stream)  # the embeddings, held by the frame above
-            seen: dict[int, int] = {}
-            for place, one in enumerate(passes[index]):
-                seen.setdefault(id(one), place)
-            last = {id(one): place for place, one in enumerate(passes[index])}
-            wanted = {*seen.values(), *last.values()}
-            for place, one in enumerate(passes[index]):
-                later -= gradients[index][place]
-                after -= number(one.held)
-                if place in wanted:
-                    found.append(
-                        Peak("layer forward", base + self.most(one.forward) + extra, 0, 0, 0, every)
-                    )
-                    if one.flows:
-                        alive = later + number(head.gradients)
-                        rest = every - alive - gradients[index][place]
-                        shared = self.shared_gradient(index)
-                        where = "layer recompute" if run.checkpointing else "layer backward"
-                        found.append(
-                            Peak(
-                                where,
-                                base + self.most(one.backward) + after + shared,
-                                0,
-                                outputs,
-                                alive,
-                                rest,
-                            )
-                        )
-                base += kept[index][place]
-        found.append(
-            Peak("forward of the head", base + casts + self.most(head.forward), 0, 0, 0, every)
-        )
+        where = "layer recompute" if run.checkpointing else "layer backward"
+        found = []
+        base, later, after = around + self.between(passes), own, held
+        for index, (stack, figures_of) in enumerate(zip(shape.stacks, layers, strict=True)):
+            embeddings = self.tensor(stack, self.stream)  # held by the frame above
+            shared = self.shared_gradient(index)
+            ends = _ends(passes[index])
+            for place, figure in enumerate(figures_of):
+                later -= figure.gradients
+                after -= figure.held
+                if place in ends:
+                    forward = base + figure.forward + embeddings
+                    found.append(Peak("layer forward", forward, 0, 0, 0, every))
+                if place in ends and passes[index][place].flows:
+                    alive = later + number(head.gradients)
+                    most = base + figure.backward + after + shared
+                    rest = every - alive - figure.gradients
+                    found.append(Peak(where, most, 0, outputs, alive, rest))
+                base += figure.kept
+        forward = base + casts + self.most(head.forward)
+        found.append(Peak("forward of the head", forward, 0, 0, 0, every))
         logits = number(head.logits)
         most = base + self.most(head.backward)
         found.append(Peak("logits backward", most - logits, logits, outputs, 0, every))
         end = self.tensor(shape.stacks[0], self.stream) + around + held
-        found.append(Peak("end of backward", end, 0, outputs, every, embedded or 0))
+        found.append(Peak("end of backward", end, 0, outputs, every, embedded))
         return found
+
+    def figures(self, one: Pass) -> _Figures:
+        """A pass in bytes."""
+        number = self.number
+        return _Figures(
+            number(one.kept),
+            number(one.held),
+            number(one.gradients),
+            number(one.casts),
+            self.most(one.forward),
+            self.most(one.backward),
+        )
+
+    def head(self, last: Pass) -> HeadPass:
+        """The pass of the head on the last layer's output."""
+        stack = self.shape.stacks[-1]
+        setting = HeadSetting(
+            last.flows, self.rows(stack), last.width, self.run.fused_loss, self.model.head_trained
+        )
+        final = stack.final, stack.final_dropout, stack.hidden
+        return head_pass(self.shape.head, final, self.model.others, self.key, setting)
 
     def shared_gradient(self, index: int) -> float:
         """The gradient of the encoder's output, alive during the decoder's backward."""
@@ -243,14 +253,34 @@ class _Step:
         del x
         return self.number(tuple(tape.live))
 
+    def entry(self, stack: Stack) -> float:
+        """What the embeddings keep where they need a gradient: their own output, the input of
+        their norm, dropout's mask; of audio frames the two convolutions' inputs and outputs at
+        twice and once the length.
+        """
+        compute = 2 if self.run.autocast else self.stream
+        if stack.length is not None and len(self.shape.stacks) > 1:
+            return 5 * self.tensor(stack, compute)
+        size = 0.0
+        if stack.entry is not None or stack.dropout:
+            size += self.tensor(stack, self.stream)
+        if stack.entry is not None:
+            size += self.tensor(stack, 4 if self.run.autocast else self.stream)
+        if stack.dropout:
+            size += self.tensor(stack, 1)
+        return size
+
     def around(self) -> float:
         """Masks and position biases that all layers of a stack share."""
         run, values = self.run, self.values
         size = 0.0
         for stack in self.shape.stacks:
             eager = run.attention == "eager" or self.shape.fixed == "eager"
-            if stack.bias:
-                size += values[SQUARE] * stack.bias * run.plain_bytes
+            if stack.bias:  # a decoder has one for its cross attention as well
+                biases = 1 if stack is self.shape.stacks[0] else 2
+                size += biases * values[SQUARE] * stack.bias * run.plain_bytes
+            if run.checkpointing or self.model.embeddings:
+                size += self.entry(stack)
             if stack.length is not None:
                 continue
             windows = {
@@ -259,11 +289,29 @@ class _Step:
             masks = len({w for w in windows if w is not None and w <= run.length}) + 1
             if eager and (stack.causal or run.masked):
                 size += masks * values[SCORES] * run.plain_bytes
-            elif run.attention == "sdpa" and run.masked:
+            elif run.attention == "sdpa" and (run.masked or _makes_its_mask(stack)):
                 size += masks * values[SCORES]
             elif run.attention == "sdpa":
                 size += (masks - 1) * values[SCORES]
         return size
+
+
+def _ends(passes: Sequence[Pass]) -> set[int]:
+    """The first and the last place of each pass: between them, what is kept and the gradients grow
+    one against the other by the same steps.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for place, one in enumerate(passes):
+        first.setdefault(id(one), place)
+        last[id(one)] = place
+    return {*first.values(), *last.values()}
+
+
+def _makes_its_mask(stack: Stack) -> bool:
+    """Falcon's mask is there even where every token sees all before it."""
+    bodies = (block.body for block in stack.layers[0].blocks)
+    return any(isinstance(body, Attention) and body.style == "falcon" for body in bodies)
 
 
 def _entry(stack: Stack, stream: int, *, autocast: bool) -> int:
@@ -299,22 +347,29 @@ class HeadPass(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def head_pass(head: Head, stack: Stack, others: Ranks, run: Run, setting: HeadSetting) -> HeadPass:
+def head_pass(
+    head: Head,
+    final: tuple[Norm | None, bool, int],
+    others: Ranks,
+    run: Run,
+    setting: HeadSetting,
+) -> HeadPass:
     """The loss casts logits to fp32 and keeps log_softmax's output; its backward holds that, the
     gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
     fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
     logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
     the gradient of its input.
     """
+    last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
     project = Projections(tape, run, dict(others))
     unit, factor = setting.rows
-    x = tape.new(unit, factor * stack.hidden, setting.stream, grad=setting.flows)
+    x = tape.new(unit, factor * width, setting.stream, grad=setting.flows)
     start = x.node
     hidden = x
-    if stack.final is not None:
-        hidden = norm(tape, hidden, stack.final, run.plain_bytes)
-    if stack.final_dropout:
+    if last_norm is not None:
+        hidden = norm(tape, hidden, last_norm, run.plain_bytes)
+    if drops:
         hidden = tape.dropout(hidden)
     if head.dropout and head.kind == "token":
         hidden = tape.dropout(hidden)
@@ -322,13 +377,13 @@ def head_pass(head: Head, stack: Stack, others: Ranks, run: Run, setting: HeadSe
     linear = head.linears[-1]
     if setting.fused:
         inputs = hidden.count
-        width = 2 if run.autocast else hidden.width
-        chunk = tape.scratch(unit, 2 * (width + 4) * inputs + hidden.width * inputs)
+        compute = 2 if run.autocast else hidden.width
+        chunk = tape.scratch(unit, 2 * (compute + 4) * inputs + hidden.width * inputs)
         chunked = (tuple(tape.live),)
         del chunk
         return HeadPass(chunked, chunked, NOTHING, NOTHING, NOTHING)
     if head.kind == "first":
-        hidden = tape.result((hidden,), (BATCH, stack.hidden, hidden.width))
+        hidden = tape.result((hidden,), (BATCH, width, hidden.width))
     if head.scaled:
         hidden = tape.scale(hidden)
     if setting.trained or head.kind != "lm":

@@ -319,9 +319,9 @@ class Tape:
         new of a frozen weight.
 
         ``width``: of the weight's values; ``copied``: the weight is a tensor made for this product,
-        which is kept for the gradient of the input. Autocast makes a 16-bit copy of an fp32 weight,
-        of a frozen one at each use (only trained ones are cached: autocast_mode.cpp
-        ``cached_cast``).
+        which is kept for the gradient of the input, or autocast's copy of it in its place. Autocast
+        makes a 16-bit copy of an fp32 weight, of a frozen one at each use (only trained ones are
+        cached: autocast_mode.cpp ``cached_cast``).
         """
         values = d_in * d_out
         made: list[Storage] = []
@@ -334,7 +334,7 @@ class Tape:
                 if weight is not None:
                     self.casts.append(made.pop())
                     needs = ((ONE, 2 * values),)
-        if copied:
+        if copied and not made:
             made.append(Storage(self, ONE, x.width * values))
         out = (x.unit, x.count / d_in * d_out, x.width)
         if weight is None:

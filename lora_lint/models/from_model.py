@@ -26,6 +26,19 @@ _DIMENSIONS = (
     "sliding_window",
     "max_position_embeddings",
 )
+# Facts of a config that say where values are dropped out, for the memory estimate.
+_DROPOUTS = (
+    "activation_dropout",
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attn_pdrop",
+    "dropout",
+    "dropout_rate",
+    "embd_pdrop",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "resid_pdrop",
+)
 
 
 def read_model(model: Any, grade: Grade = "live") -> ModuleTree:
@@ -194,6 +207,11 @@ def _facts(model: Any, config: Any) -> dict[str, Any]:
     }
     if dimensions:
         facts["config"] = dimensions
+        facts["dropouts"] = {
+            name: value
+            for name in _DROPOUTS
+            if isinstance(value := _read(_text_config(config), name), int | float) and value
+        }
     return facts
 
 

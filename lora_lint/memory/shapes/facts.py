@@ -90,5 +90,6 @@ NARROW_SOFTMAX: Final = frozenset(
 SCALED_QUERIES: Final = frozenset({"opt", "whisper"})
 # Routers in fp32; experts' outputs weighed in fp32.
 WIDE_ROUTER: Final = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe"})
+CHOSEN_ROUTER: Final = frozenset({"gpt_oss", "granitemoe"})  # softmax of the chosen alone
 WIDE_WEIGHTS: Final = frozenset({"mixtral", *WIDE_ROUTER})
 SLIDING: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "gpt_oss": 2}

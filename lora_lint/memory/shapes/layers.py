@@ -374,13 +374,14 @@ class LayerReader:
         if not router or kind is None:
             raise self.fail(node.cls)
         way = "wide" if self.family in facts.WIDE_ROUTER else "all"
+        way = "chosen" if self.family in facts.CHOSEN_ROUTER else way
         clamped = self.family == "gpt_oss"
         return Experts(
             number=count,
             top=top,
             hidden=hidden,
             inner=inner,
-            router="chosen" if clamped else way,
+            router=way,
             wide_weights=self.family in facts.WIDE_WEIGHTS,
             activation=kind,
             up=f"{path}.gate_up_proj",
