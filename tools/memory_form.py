@@ -45,7 +45,14 @@ both kinds, attention, padding, accumulation. These are errors of the form again
 against a GPU.
 """
 NOTES = {
-    "holdout": "Of other architectures; the list was committed before the form was finished.",
+    "holdout": (
+        "Of other architectures; the list was committed before the form was finished. The first"
+        " run, all 45 settings described: mean error 0.51 %, bias -0.46 %, worst and worst"
+        " under-prediction -13.19 % (bart-large/0), next -4.83 % (qwen3-8b/3). After it one thing"
+        " was mended: with a fused loss autocast's 16-bit copy of an fp32 head was missing. The"
+        " table is the second run. What remains at bart-large/0 was left: with reentrant"
+        " checkpointing the traced forward still holds tensors of the step before."
+    ),
     "development": "The settings that the form was developed on.",
 }
 SETS = {"development": development, "holdout": holdout}

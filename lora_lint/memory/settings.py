@@ -137,7 +137,7 @@ class _Reader:
         checkpointing = self._ways("gradient_checkpointing", default=False, others=(True,))
         attentions = self._ways("attn_implementation", "sdpa", others=_ATTENTIONS[1:])
         familiar = {*_ATTENTIONS, "flash_attention_3"}
-        self.usual = quantized != "int8" and familiar.issuperset(map(str, attentions))
+        self.usual = familiar.issuperset(map(str, attentions))
         packed = any(self._ways("packing", default=False, others=(True,)))
         masked = [False]
         if "sdpa" not in attentions:

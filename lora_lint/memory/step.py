@@ -20,6 +20,7 @@ from lora_lint.memory.shape import Attention
 from lora_lint.memory.tape import (
     BATCH,
     NOTHING,
+    ONE,
     SCORES,
     SQUARE,
     TOKENS,
@@ -358,7 +359,7 @@ def head_pass(
     gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
     fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
     logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
-    the gradient of its input.
+    the gradient of its input and autocast's copy of an fp32 weight.
     """
     last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
@@ -379,8 +380,10 @@ def head_pass(
         inputs = hidden.count
         compute = 2 if run.autocast else hidden.width
         chunk = tape.scratch(unit, 2 * (compute + 4) * inputs + hidden.width * inputs)
+        copied = run.autocast and run.plain_bytes == 4
+        weight = tape.scratch(ONE, 2 * linear.d_in * linear.d_out if copied else 0)
         chunked = (tuple(tape.live),)
-        del chunk
+        del chunk, weight
         return HeadPass(chunked, chunked, NOTHING, NOTHING, NOTHING)
     if head.kind == "first":
         hidden = tape.result((hidden,), (BATCH, width, hidden.width))
