@@ -207,7 +207,7 @@ def _take_steps(model: Any, request: Request) -> Traced:
         else nullcontext()
     )
     inputs = inputs_of(model, request)
-    with _autocast_asked_of_the_cpu(), storages, as_on_cuda:
+    with _autocast_asked_of_the_cpu(as_on_cuda), storages, as_on_cuda:
         for step in range(request.steps):
             last = step == request.steps - 1
             if last:
@@ -217,7 +217,6 @@ def _take_steps(model: Any, request: Request) -> Traced:
             with autocast:
                 outputs = model(**inputs)
                 loss = outputs.loss if outputs.loss is not None else outputs[0].float().mean()
-            as_on_cuda.forget_casts()
             if not request.outputs_kept:
                 del outputs
             storages.phase = "backward"
@@ -278,21 +277,29 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 @contextmanager
-def _autocast_asked_of_the_cpu() -> Iterator[None]:
+def _autocast_asked_of_the_cpu(as_on_cuda: AsOnCuda) -> Iterator[None]:
     """PEFT and models ask ``torch.is_autocast_enabled()``, which speaks for CUDA, and enter
-    ``torch.autocast`` for the device of a tensor, which autocast does not know.
+    ``torch.autocast`` for the device of a tensor, which autocast does not know. Its cache is
+    emptied when the outermost block ends, be it the forward's or a checkpoint's second forward.
     """
     asked, entered = torch.is_autocast_enabled, torch.autocast.__init__
+    emptied = torch.clear_autocast_cache
 
     def enter(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         entered(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
 
+    def empty() -> None:
+        emptied()
+        as_on_cuda.forget_casts()
+
+    torch.clear_autocast_cache = empty
     torch.is_autocast_enabled = lambda *_: asked("cpu")
     torch.autocast.__init__ = enter  # type: ignore[method-assign]
     try:
         yield
     finally:
         torch.is_autocast_enabled = asked
+        torch.clear_autocast_cache = emptied
         torch.autocast.__init__ = entered  # type: ignore[method-assign]
 
 
