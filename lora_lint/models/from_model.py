@@ -207,11 +207,10 @@ def _facts(model: Any, config: Any) -> dict[str, Any]:
     }
     if dimensions:
         facts["config"] = dimensions
-        facts["dropouts"] = {
-            name: value
-            for name in _DROPOUTS
-            if isinstance(value := _read(_text_config(config), name), int | float) and value
-        }
+        drops = {name: _read(_text_config(config), name) for name in _DROPOUTS}
+        if any(isinstance(p, int | float) for p in drops.values()):
+            likely = {name: p for name, p in drops.items() if isinstance(p, int | float) and p}
+            facts["config"] = {**dimensions, "dropouts": likely}
     return facts
 
 

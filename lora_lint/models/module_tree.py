@@ -74,7 +74,7 @@ class ModuleTree:
     ``pretrained`` (a transformers ``PreTrainedModel``), ``generates`` (has
     ``prepare_inputs_for_generation``), ``encodes`` (has
     ``_prepare_encoder_decoder_kwargs_for_generation``; of transformers before 5.18), ``config``
-    (dimensions), ``dropouts`` (its probabilities above 0, of a tree that was read from a model),
+    (dimensions, and of a tree that was read from a model ``dropouts``: probabilities above 0),
     ``checkpoint_dtype`` (where the published weights' dtype is known). ``shared``
     maps the second name of a module object to its first, ``tied`` groups the names of one
     parameter object.

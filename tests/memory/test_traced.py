@@ -33,9 +33,20 @@ GC = {"checkpointing": "non-reentrant"}
 REENTRANT = {"checkpointing": "reentrant"}
 QLORA = {"quantization": "nf4", "prepared": True, "autocast": True}
 LAYERS = 3
-# Families whose usual class is no causal decoder: tools/memory_form.py has them.
+# Families whose usual class is no causal decoder or whose default config is none that could run:
+# tools/memory_form.py has them.
 ELSEWHERE = frozenset(
-    {"bart", "bert", "distilbert", "electra", "llava", "mt5", "qwen2_5_vl", "qwen2_vl"}
+    {
+        "bart",
+        "bert",
+        "deepseek_v2",
+        "distilbert",
+        "electra",
+        "llava",
+        "mt5",
+        "qwen2_5_vl",
+        "qwen2_vl",
+    }
     | {"roberta", "t5", "vit", "whisper"}
 )
 

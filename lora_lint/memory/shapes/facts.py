@@ -1,7 +1,7 @@
 """What a module tree does not show of a family: the values of its configuration that matter here.
 
 Defaults of transformers 5.23, models/*/configuration_*.py; a tree that was read from a live model
-has the model's own (``ModuleTree.facts["dropouts"]``).
+has the model's own (``ModuleTree.facts["config"]["dropouts"]``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NAMES: Final = {
 
 def dropouts(tree: ModuleTree) -> Dropouts:
     """Where a model drops out while it is trained."""
-    own = tree.facts.get("dropouts")
+    own = tree.facts.get("config", {}).get("dropouts")
     if not isinstance(own, dict):
         return _DROPOUTS.get(tree.model_type or "", Dropouts())
     return Dropouts(*(any(own.get(name) for name in names) for names in _NAMES.values()))

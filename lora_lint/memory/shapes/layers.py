@@ -206,6 +206,11 @@ class LayerReader:
                 ("input_layernorm", "post_self_attn_layernorm"),
                 ("post_attention_layernorm", "post_mlp_layernorm"),
             )
+        elif "post_norm1" in names:
+            sandwich = (
+                ("input_layernorm", "post_norm1"),
+                ("post_attention_layernorm", "post_norm2"),
+            )
         elif "post_feedforward_layernorm" in names:
             sandwich = (("", "post_attention_layernorm"), ("", "post_feedforward_layernorm"))
         else:
