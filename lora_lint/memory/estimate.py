@@ -138,7 +138,7 @@ def estimate_memory(
     its name or size. ``sharding`` says how several processes share the run; the estimate is then
     that of the fullest GPU.
 
-    Activations are estimated for dense decoders (``decoder.read_decoder``); for others, and where
+    Activations are estimated for the shapes of ``shapes.read_shape``; for others, and where
     the length is not known, the parts that are certain are given and no peak.
 
     Raises ``ValueError`` for an unknown GPU, ``TypeError`` if ``config`` is not a mapping.
