@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.facts import version_key
@@ -78,6 +79,7 @@ def _quantized_size(matrix: Matrix, kind: str, *, double_quant: bool) -> int:
     return -(-matrix.values // 2) + scales
 
 
+@lru_cache(maxsize=16)
 def read_weights(tree: ModuleTree) -> Weights:
     """The parameters of a tree of known sizes.
 

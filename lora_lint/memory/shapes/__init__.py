@@ -7,6 +7,7 @@ not described, rather than described wrongly. ``facts`` has what a tree does not
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from lora_lint.memory.shape import Head, Shape, Stack
@@ -90,8 +91,9 @@ _FIRST: Final = ("ForSequenceClassification", "ForImageClassification")
 _CAUSAL: Final = ("ForCausalLM", "LMHeadModel")
 
 
+@lru_cache(maxsize=16)
 def read_shape(tree: ModuleTree) -> Shape | str:
-    """The shape of a tree, or why it is not described."""
+    """The shape of a tree, or why it is not described; read once for a tree."""
     try:
         return _read(tree)
     except Unknown as exc:
