@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_lint.facts import version_key
 from lora_lint.models.catalogue import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Renamed(NamedTuple):
@@ -19,12 +22,18 @@ class Renamed(NamedTuple):
 
     ``gone`` and ``new`` are last parts of names (``query``, ``q_proj``), both empty where only the
     paths to them differ; ``fused_experts``: experts that were modules are parameters now.
+    ``became`` says of a last part which ones the same weights have in the newer release, all of
+    them (``dense`` of ViT -> ``fc1``, ``fc2``, ``o_proj``), and ``fused`` of an expert's module the
+    parameter that it is a slice of (``w1`` of Mixtral -> ``experts.gate_up_proj``); what is not
+    proven stands in neither.
     """
 
     since: str
     gone: tuple[str, ...]
     new: tuple[str, ...]
     fused_experts: bool
+    became: Mapping[str, tuple[str, ...]] = {}  # noqa: RUF012 - never changed
+    fused: Mapping[str, str] = {}  # noqa: RUF012
 
 
 @lru_cache(maxsize=1)
@@ -49,10 +58,14 @@ def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
 
 
 def renames(
-    model_type: str | None, cls: str | None = None, version: str | None = None
+    model_type: str | None,
+    cls: str | None = None,
+    version: str | None = None,
+    newer: str | None = None,
 ) -> Renamed | None:
-    """How names changed since a release of transformers 4, the last one by default; None where
-    they are the same.
+    """How names differ between two releases of transformers, by default the last transformers 4
+    and that of the catalogue; of all classes of a model type, or of one. None where they are the
+    same.
     """
     for name, release in _releases().items():
         changes = [
