@@ -32,8 +32,8 @@ class Renamed(NamedTuple):
     gone: tuple[str, ...]
     new: tuple[str, ...]
     fused_experts: bool
-    became: Mapping[str, tuple[str, ...]] = {}  # noqa: RUF012 - never changed
-    fused: Mapping[str, str] = {}  # noqa: RUF012
+    became: Mapping[str, tuple[str, ...]] = {}
+    fused: Mapping[str, str] = {}
 
 
 @lru_cache(maxsize=1)
