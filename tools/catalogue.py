@@ -28,14 +28,15 @@ How far a tree can be trusted is its grade, and the grade follows from the index
 Files, all of them read lazily:
 
 ``index.json``         model id -> tree, grade, config facts; other classes of the same config
-``trees/*.json``       one module tree each, as ``ModuleTree.to_json`` writes it
-``dimensions.json``    the config fields that decide a class's shapes, and their values per tree
-``architectures/*.z``  one model type each: its classes' templates, tasks, switches, parts; JSON
-                       compressed with zlib, since plain it would be half of the package
+``trees/*.z``          one module tree each, as ``ModuleTree.to_json`` writes it
+``dimensions.json.z``  the config fields that decide a class's shapes, and their values per tree
+``architectures/*.z``  one model type each: its classes' templates, tasks, switches, parts
 ``classes.json``       model type -> the classes that are its own
-``evidence.json``      model id -> where its dimensions come from; for people, not read on runs
+``evidence.json.z``    model id -> where its dimensions come from; for people, not read on runs
 
-``known_models.json`` beside this file holds dimensions and counts of models that the folder lacks.
+Those that end in ``.z`` are compressed (``tools/packing.py``): plain, they would be most of the
+package. ``known_models.json`` beside this file holds dimensions and counts of models that the
+folder lacks.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ import argparse
 import json
 import re
 import sys
-import zlib
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import packing
 import transformers
 from catalogue_templates import (
     Architecture,
@@ -62,6 +63,7 @@ from catalogue_templates import (
 from catalogue_templates import _alternatives as alternatives
 from meta_models import build, config_of, numberless, read
 
+from lora_lint.models import packed
 from lora_lint.models.storage import write_nodes, write_ties
 
 if TYPE_CHECKING:
@@ -482,12 +484,9 @@ def architecture_file(known: Architecture) -> dict[str, Any]:
 
 
 def dump(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON: one line per top-level entry, for readable changes, or compressed as ``.z``."""
+    """Write JSON, one line per top-level entry, for readable changes."""
     compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".z":
-        path.write_bytes(zlib.compress(compact.encode(value).encode(), 9))
-        return
     body = ",\n".join(f"{json.dumps(k)}:{compact.encode(v)}" for k, v in value.items())
     path.write_text(f"{{\n{body}\n}}\n", encoding="utf-8", newline="\n")
 
@@ -572,15 +571,16 @@ def write_models(graded: list[Entry], pool: dict[str, list[Any]]) -> None:
                 fields[entry.cls] |= deciding_fields(entry, pool)
     for name, entry in sized.items():
         dimensions[entry.cls][name] = dimensions_of(entry, fields[entry.cls])
-    for old in (DATA / "trees").glob("*.json"):
+    for old in (DATA / "trees").glob("*.json*"):
         old.unlink()
     for name, text in trees.texts.items():
         path = DATA / "trees" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    packing.pack_folder("trees")
     dump(DATA / "index.json", index)
-    dump(DATA / "dimensions.json", dimensions)
-    dump(DATA / "evidence.json", evidence)
+    packing.write("dimensions.json", json.dumps(dimensions, separators=(",", ":")).encode())
+    packing.write("evidence.json", json.dumps(evidence, separators=(",", ":")).encode())
 
 
 def write_architectures(templates: dict[str, Architecture]) -> None:
@@ -589,7 +589,9 @@ def write_architectures(templates: dict[str, Architecture]) -> None:
         old.unlink()
     built = {name: known for name, known in templates.items() if known.trees}
     for name, known in built.items():
-        dump(DATA / "architectures" / f"{name}.json.z", architecture_file(known))
+        compact = json.dumps(architecture_file(known), separators=(",", ":"))
+        packing.write(f"architectures/{name}.json", compact.encode())
+    packing.pack_folder("architectures")
 
 
 def write_classes(templates: dict[str, Architecture]) -> None:
@@ -613,7 +615,7 @@ def snapshot() -> dict[str, str]:
         for name, entry in json.loads((DATA / "index.json").read_text(encoding="utf-8")).items():
             state[name] = f"{entry['grade']}, {entry['tree']}"
     for path in (DATA / "architectures").glob("*.z"):
-        data = json.loads(zlib.decompress(path.read_bytes()))
+        data = json.loads(packed.read(f"architectures/{path.name.removesuffix('.z')}"))
         for cls in data["trees"]:
             state[f"class {cls}"] = json.dumps([data["modules"], data["classes"]])
     return state
