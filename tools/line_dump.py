@@ -26,7 +26,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from lora_lint.models.storage import write_nodes, write_ties
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
     from lora_lint.models.module_tree import ModuleTree
 
@@ -42,7 +42,7 @@ def leave_weights_as_they_are() -> None:
     for name in dir(torch.nn.init):
         if name.endswith("_") and not name.startswith("_"):
             setattr(torch.nn.init, name, keep)
-    transformers.PreTrainedModel._initialize_weights = lambda self, *_, **__: None
+    transformers.PreTrainedModel._initialize_weights = lambda *_, **__: None
 
 
 def config_for(model_type: str) -> Any:
@@ -59,7 +59,9 @@ def read_or_say(cls: str, model_type: str, values: dict[str, Any] | None) -> Mod
                 config = config_for(model_type)
             else:
                 config = meta_models.config_of(model_type, values)
-            return meta_models.read(cls, config, "live")
+            tree = meta_models.read(cls, config, "live")
+            json.dumps(dict(tree.facts))
+            return tree
     except Exception as exc:  # noqa: BLE001 - whatever a class raises is listed
         return f"{type(exc).__name__}: {exc}".strip().splitlines()[0][:160]
 
@@ -127,6 +129,7 @@ def main() -> None:
     data = {
         "transformers": transformers.__version__,
         "model_types": sorted(CONFIG_MAPPING_NAMES),
+        "wanted": wanted,
         "types": default_trees(wanted),
     }
     if options.jobs:

@@ -13,31 +13,30 @@ first one measured count as that one, those after the last as the last.
 from __future__ import annotations
 
 import json
-import zlib
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lora_lint.facts import version_key
-from lora_lint.models.catalogue import MODELS, plain_text
+from lora_lint.facts import ENCODES_BEFORE, version_key
+from lora_lint.models import catalogue, packed
 from lora_lint.models.module_tree import ModuleTree
 from lora_lint.models.storage import read_nodes, read_ties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LINES: Final = MODELS / "lines"
-# In place of a tree's number: it is that of the newest release; the release has no such class.
+# In place of a tree's number: it is that of the newest release; no auto class leads to the class.
 SAME: Final = -1
 ABSENT: Final = -2
 
 
 class Line(NamedTuple):
-    """A minor release of transformers, as one that was measured or as one in between.
-
-    ``newest``: it is the one that the catalogue was built with.
+    """A minor release of transformers: ``release`` is the one that was measured for it, or the
+    user's own where none was; ``newest`` whether the catalogue was built with it.
     """
 
     key: tuple[int, ...]
+    release: str
     newest: bool
 
 
@@ -46,27 +45,28 @@ class Lines(NamedTuple):
 
     data: Mapping[str, Any]
 
+    @property
+    def classes(self) -> list[str]:
+        """The classes that any release has."""
+        return list(self.data["names"])
+
     def number(self, name: str, line: Line) -> int | None:
         """Which tree a class has in a release: its number, ``SAME`` or ``ABSENT``; None where
         that is not known.
         """
-        for first, last, number in self.data["names"].get(name, ()):
-            if _key(first) <= line.key <= _key(last):
-                found: int = number
-                return found
-        return None
+        found: int | None = _in_range(self.data["names"].get(name, ()), line)
+        return found
 
-    def tree(self, number: int, cls: str, model_type: str | None, version: str) -> ModuleTree:
+    def tree(self, number: int, cls: str, model_type: str | None, line: Line) -> ModuleTree:
         """A tree by its number."""
         entry = self.data["trees"][number]
-        sized = bool(self.data.get("sized"))
         return ModuleTree(
             root=read_nodes(self.data)[entry["root"]],
             cls=cls,
             model_type=entry.get("model_type", model_type),
-            transformers=version,
-            grade="dims" if sized else "named",
-            facts=entry["facts"],
+            transformers=line.release,
+            grade="dims" if self.data.get("sized") else "named",
+            facts=_with_encodes(entry["facts"], line),
             shared=entry.get("shared", {}),
             tied=read_ties(entry.get("tied", [])),
         )
@@ -82,72 +82,203 @@ class Lines(NamedTuple):
         return found
 
     def tasks(self, cls: str, line: Line) -> list[str] | None:
-        """The auto classes that led to a class, None where they are those of the newest release."""
-        for first, last, tasks in self.data.get("tasks", {}).get(cls, ()):
-            if _key(first) <= line.key <= _key(last):
-                found: list[str] = tasks
-                return found
-        return None
+        """The auto classes that lead to a class, None where they are those of the newest release
+        (``AutoModelForCausalLM`` without its first part).
+        """
+        found: list[str] | None = _in_range(self.data.get("tasks", {}).get(cls, ()), line)
+        return found
+
+
+# Releases -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
 def _index() -> dict[str, Any]:
-    text = (MODELS / "lines.json").read_text(encoding="utf-8")
-    index: dict[str, Any] = json.loads(text)
+    index: dict[str, Any] = json.loads(packed.read("lines.json"))
     return index
+
+
+@lru_cache(maxsize=1)
+def _measured() -> list[Line]:
+    releases = _index()["releases"]
+    return [Line(_key(release), release, release == releases[-1]) for release in releases]
 
 
 def measured() -> list[str]:
     """The releases that were measured, the oldest first, one of each minor."""
-    return list(_index()["releases"])
+    return [line.release for line in _measured()]
 
 
+def newest() -> Line:
+    """The line that the catalogue was built with."""
+    return _measured()[-1]
+
+
+@lru_cache(maxsize=64)
 def line_of(version: str) -> Line:
     """The line of a release; of one beyond the measured ones, the nearest."""
-    releases = measured()
-    oldest, newest = _key(releases[0]), _key(releases[-1])
-    key = min(max(_key(version), oldest), newest)
-    return Line(key, key == newest)
+    lines = _measured()
+    key = min(max(_key(version), lines[0].key), lines[-1].key)
+    return next((line for line in lines if line.key == key), Line(key, version, newest=False))
 
 
 def has_model_type(model_type: str | None, line: Line) -> bool | None:
     """Whether a release has a model type; None where that is not known."""
     known = _index()["model_types"].get(model_type, ())
-    answers = {_key(first) <= line.key <= _key(last) for first, last in known}
-    if True in answers:
+    if _in_range([(first, last, True) for first, last in known], line):
         return True
-    near = [_key(release) for release in measured()]
-    if line.key in near or not known:
+    keys = [other.key for other in _measured()]
+    if line.key in keys:
         return False
-    before = max(key for key in near if key < line.key)
-    after = min(key for key in near if key > line.key)
-    there = [any(_key(f) <= key <= _key(last) for f, last in known) for key in (before, after)]
-    return None if any(there) else False
+    around = max(k for k in keys if k < line.key), min(k for k in keys if k > line.key)
+    there = [line._replace(key=key) for key in around]
+    return None if any(has_model_type(model_type, other) for other in there) else False
+
+
+def _in_range(rows: Sequence[Sequence[Any]], line: Line) -> Any:
+    """What stands at the range that a line is in: [first minor, last minor, what]."""
+    return next((what for a, b, what in rows if _key(a) <= line.key <= _key(b)), None)
+
+
+@lru_cache(maxsize=256)
+def _key(version: str) -> tuple[int, ...]:
+    return version_key(version)[:2]
+
+
+# Trees --------------------------------------------------------------------------------------------
 
 
 def of_model_type(model_type: str | None) -> Lines | None:
     """The trees of a model type's classes in older releases; None where there are none."""
     if model_type is None or model_type not in _index()["model_types"]:
         return None
-    return _read(f"{model_type}.json.z", f"architectures/{model_type}.json.z")
+    return _read(f"lines/{model_type}.json", f"architectures/{model_type}.json")
 
 
 def of_known(tree: str) -> Lines | None:
     """The trees in older releases of a known model, by the name of its stored tree."""
-    return _read(f"known/{tree}.json.z", f"trees/{tree}.json.z")
+    return _read(f"lines/known/{tree}.json", f"trees/{tree}.json")
 
 
 @lru_cache(maxsize=8)
 def _read(name: str, like: str) -> Lines | None:
     """A file, compressed against the one of the newest release that it resembles."""
     try:
-        packed = (LINES / name).read_bytes()
+        resembled = packed.read(like)
+    except OSError:  # a model type that the newest release has no more
+        resembled = b""
+    try:
+        return Lines(json.loads(packed.read(name, resembled)))
     except OSError:
         return None
-    unpack = zlib.decompressobj(zdict=plain_text(like))
-    return Lines(json.loads(unpack.decompress(packed)))
 
 
-@lru_cache(maxsize=256)
-def _key(version: str) -> tuple[int, ...]:
-    return version_key(version)[:2]
+def template(model_type: str, cls: str, line: Line) -> ModuleTree | None:
+    """The tree of a class's default config in a release, None where it is not known."""
+    own = of_model_type(model_type)
+    number = SAME if line.newest else own.number(cls, line) if own is not None else None
+    if number is None or number == ABSENT:
+        return None
+    if number == SAME or own is None:
+        known = catalogue.architecture(model_type)
+        return _as_of(known.tree(cls), line) if known and cls in known.classes else None
+    return own.tree(number, cls, model_type, line)
+
+
+def at(tree: ModuleTree, stored: str | None, version: str) -> ModuleTree | str:
+    """What a release builds where the newest one builds ``tree``; or why that is not known.
+
+    ``stored`` is the name under which the catalogue has the tree, None for one that it has not.
+    Where the sizes are not known the tree is the class's template.
+    """
+    line = line_of(version)
+    if line.newest:
+        return tree
+    reason = _missing(tree, line, version)
+    if reason is not None:
+        return reason
+    known = of_known(stored) if stored is not None else None
+    if known is not None and stored is not None:
+        number = known.number(stored, line)
+        if number == SAME:
+            return _as_of(tree, line)
+        if number is not None:
+            return _with_own_facts(known.tree(number, tree.cls, tree.model_type, line), tree)
+    model_type = _owner(tree)
+    own = of_model_type(model_type)
+    number = own.number(tree.cls, line) if own is not None else None
+    if own is None or number is None or model_type is None:
+        return f"which module names {tree.cls} has in transformers {version} is not known"
+    if number == ABSENT:
+        return f"no auto class of transformers {version} leads to {tree.cls}"
+    if number == SAME and known is None:
+        return _as_of(tree, line)
+    found = template(model_type, tree.cls, line)
+    if found is None:
+        return f"which module names {tree.cls} has in transformers {version} is not known"
+    return _with_switches(found, tree, {} if number == SAME else own.became(number))
+
+
+def tasks_of(model_type: str, version: str | None) -> Mapping[str, list[str]]:
+    """The classes of a model type to which other auto classes lead than in the newest release."""
+    if version is None or (line := line_of(version)).newest:
+        return {}
+    own = of_model_type(model_type)
+    if own is None:
+        return {}
+    found = {cls: own.tasks(cls, line) for cls in own.data.get("tasks", {})}
+    return {cls: tasks for cls, tasks in found.items() if tasks is not None}
+
+
+def _owner(tree: ModuleTree) -> str | None:
+    """The model type whose file has the class: a part of a config has a type of its own."""
+    for model_type in (tree.model_type, catalogue.model_type_of(tree.cls)):
+        own = of_model_type(model_type)
+        if own is not None and tree.cls in own.classes:
+            return model_type
+    return None
+
+
+def _missing(tree: ModuleTree, line: Line, version: str) -> str | None:
+    there = has_model_type(tree.model_type, line)
+    if there is None:
+        return f"whether transformers {version} has {tree.model_type} models is not known"
+    return None if there else f"transformers {version} has no {tree.model_type} models"
+
+
+def _as_of(tree: ModuleTree, line: Line) -> ModuleTree:
+    return replace(tree, transformers=line.release, facts=_with_encodes(tree.facts, line))
+
+
+def _with_encodes(facts: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """The facts, with the one that is only stored where it is not that of most classes."""
+    found = dict(facts)
+    if line.key < ENCODES_BEFORE:
+        found.setdefault("encodes", found.get("generates", False))
+    return found
+
+
+def _with_own_facts(found: ModuleTree, tree: ModuleTree) -> ModuleTree:
+    """A known model's tree in another release, with the facts that decide no shape."""
+    facts = dict(found.facts)
+    if tree.facts.get("config") and found.sized:
+        facts["config"] = {**facts.get("config", {}), **tree.facts["config"]}
+    if "checkpoint_dtype" in tree.facts:
+        facts["checkpoint_dtype"] = tree.facts["checkpoint_dtype"]
+    return replace(found, grade=tree.grade, dtype=tree.dtype, facts=facts)
+
+
+def _with_switches(
+    found: ModuleTree, tree: ModuleTree, became: Mapping[str, Sequence[str]]
+) -> ModuleTree:
+    """A template with what other configs may change, in the release's own names as far as known."""
+    facts: dict[str, Any] = {**found.facts, "template": True}
+    for fact in ("also", "maybe"):
+        names = set(tree.facts.get(fact, ()))
+        if names:
+            names |= {old for old, leaves in became.items() if names & set(leaves)}
+            facts[fact] = sorted(names)
+    for fact in ("open", "checkpoint_dtype"):
+        if fact in tree.facts:
+            facts[fact] = tree.facts[fact]
+    return replace(found, facts=facts, dtype=tree.dtype)

@@ -17,6 +17,8 @@ from lora_lint.facts import DATA
 MODELS: Final = DATA / "models"
 # zlib's window: what lies further back is of no use.
 WINDOW: Final = 2**15
+# Folders without a dictionary of their own: their files are like those of another.
+_LIKE: Final = {"lines": "architectures", "lines/known": "trees"}
 
 
 def read(name: str, like: bytes = b"") -> bytes:
@@ -33,8 +35,8 @@ def read(name: str, like: bytes = b"") -> bytes:
 
 def against(name: str, like: bytes = b"") -> bytes:
     """What a file is compressed against: its folder's dictionary, then the text it resembles."""
-    folder = name.partition("/")[0] if "/" in name else ""
-    return (_dictionary(folder) + like)[-WINDOW:]
+    folder = name.rpartition("/")[0]
+    return (_dictionary(_LIKE.get(folder, folder)) + like)[-WINDOW:]
 
 
 @lru_cache(maxsize=4)

@@ -231,7 +231,8 @@ class _Search(NamedTuple):
         for tree_name, values in catalogue.dimensions(cls).items():
             if config.agrees(values):
                 tree = _with_own_facts(catalogue.best_entry(tree_name).load(), config)
-                return self._settle(tree, name, f"config.json {where}", config.remote_code)
+                source = f"config.json {where}"
+                return self._settle(tree, name, source, config.remote_code, tree_name)
         for part, usual in known.parts.items():
             if config.get(f"{part}.model_type") not in (usual, *_absent()):
                 reason = f"config.json {where}: {part} is of another model type than {usual}"
@@ -254,13 +255,14 @@ class _Search(NamedTuple):
         if found.remote_code is not None:
             reason = f"{asked} brings its own code ({found.remote_code}), which is not run here"
             return Unresolved(f"{reason}; pass --model", asked, remote_code=True)
+        stored = None
         if found.entry is not None:
-            tree = self._tree_of(found.entry)
+            tree, stored = self._tree_of(found.entry)
             if found.tuned and isinstance(tree, ModuleTree) and tree.sized:
                 tree = replace(tree, grade="dims")
         else:
             model_type = found.model_type or catalogue.model_type_of(found.cls or "")
-            known = catalogue.architecture(model_type) if model_type else None
+            known = self._architecture(model_type) if model_type else None
             if known is None:
                 return Unresolved(f"{asked} has no template in the catalogue; pass --model", asked)
             cls = _class_for(known, found.cls, self.wanted)
@@ -270,42 +272,62 @@ class _Search(NamedTuple):
         source = "catalogue" if found.id == asked else f"catalogue, as {found.id}"
         if not tree.sized:
             source += ", sizes unknown"
-        settled = self._settle(tree, asked, source, None)
+        settled = self._settle(tree, asked, source, None, stored)
         if isinstance(settled, Resolution) and found.id != asked:
             return settled._replace(known_as=found.id)
         return settled
 
-    def _tree_of(self, entry: Entry) -> ModuleTree | Unresolved:
-        """The tree of a known model for the class that is wanted."""
+    def _tree_of(self, entry: Entry) -> tuple[ModuleTree | Unresolved, str | None]:
+        """The tree of a known model for the class that is wanted, and the name it is stored by."""
         own = entry.cls
         plain = self.wanted.cls is None and self.wanted.task is None
         if plain or self.wanted.cls == own or _ends_so(own, self.wanted):
-            return entry.load()
+            return entry.load(), entry.tree
         tree = entry.load()
-        known = catalogue.architecture(tree.model_type or "")
+        known = self._architecture(tree.model_type or "")
         if known is None:
-            return tree
+            return tree, entry.tree
         cls = _class_for(known, own, self.wanted)
         if isinstance(cls, Unresolved):
-            return cls
+            return cls, None
         if cls == own:
-            return tree
+            return tree, entry.tree
+        if cls in entry.others:
+            return entry.load(cls), entry.others[cls]
         # Its own config makes of this class what the template has, else it would be in ``others``.
-        return (
-            entry.load(cls) if cls in entry.others else _template(known, cls, (), open_parts=False)
-        )
+        return _template(known, cls, (), open_parts=False), None
 
     def _settle(
-        self, tree: ModuleTree, name: str, source: str, remote_code: bool | None
+        self,
+        tree: ModuleTree,
+        name: str,
+        source: str,
+        remote_code: bool | None,
+        stored: str | None = None,
     ) -> Resolution | Unresolved:
-        """The resolution, unless names were others in the user's transformers release."""
+        """The resolution with the tree as the user's transformers release builds it, as far as that
+        is known. ``stored``: the name under which the catalogue has the tree.
+        """
         if self.wanted.transformers is not None:
-            from lora_lint.models.renamed import not_the_same
+            from lora_lint.models import lines
 
-            reason = not_the_same(tree.model_type, tree.cls, self.wanted.transformers)
-            if reason is not None:
-                return Unresolved(f"{name}: {reason}", name, remote_code)
+            found = lines.at(tree, stored, self.wanted.transformers)
+            if isinstance(found, str):
+                return Unresolved(f"{name}: {found}", name, remote_code)
+            if tree.sized and not found.sized:
+                source += f", sizes with transformers {self.wanted.transformers} unknown"
+            tree = found
         return Resolution(tree, name, source, remote_code)
+
+    def _architecture(self, model_type: str) -> Architecture | None:
+        """What transformers builds for a model type, by the auto classes of the user's release."""
+        known = catalogue.architecture(model_type)
+        if known is None or self.wanted.transformers is None:
+            return known
+        from lora_lint.models import lines
+
+        tasks = lines.tasks_of(model_type, self.wanted.transformers)
+        return known.with_tasks(tasks) if tasks else known
 
 
 _FILES: Final = ("config.json", "adapter_config.json", "model_index.json")

@@ -347,12 +347,13 @@ def test_hint_knows_every_class_of_transformers_and_no_other():
 # The release of transformers
 
 
-def test_names_of_transformers_5_are_not_given_for_4():
+def test_names_are_those_of_the_release():
     name = "mistralai/Mixtral-8x7B-v0.1"
     assert renamed_since_4("mixtral")
-    assert found(name).tree.cls == "MixtralForCausalLM"
-    assert found(name, transformers="5.4.0").tree.cls == "MixtralForCausalLM"
-    assert "transformers 4 and 5" in refused(name, transformers="4.57.6")
+    expert = "model.layers.0.block_sparse_moe.experts.0.w1"
+    assert found(name).tree.get(expert) is None
+    assert found(name, transformers="5.4.0").tree.get(expert) is None
+    assert found(name, transformers="4.57.6").tree.get(expert) is not None
     assert found("gpt2", transformers="4.57.6").tree.cls == "GPT2LMHeadModel"
 
 
