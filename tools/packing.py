@@ -53,11 +53,34 @@ def shared_parts(texts: Iterable[bytes]) -> bytes:
 
 
 def write(name: str, text: bytes, like: bytes = b"") -> None:
-    """Write a file, compressed, under its name without ``.z``."""
+    """Write a file, compressed, under its name without ``.z``. What was compressed against it is
+    compressed again.
+    """
+    older = _older(name)
+    before = _plain(name) if older is not None else b""
+    rest = _plain(older, before) if older is not None else b""
     path = packed.MODELS / f"{name}.z"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(compress(text, packed.against(name, like)))
     (packed.MODELS / name).unlink(missing_ok=True)
+    if older is not None and rest and before != text:
+        write(older, rest, text)
+
+
+# Folder -> that of the files about older releases that are compressed against its own.
+OLDER = {"architectures": "lines", "trees": "lines/known"}
+
+
+def _older(name: str) -> str | None:
+    folder, _, file = name.rpartition("/")
+    return f"{OLDER[folder]}/{file}" if folder in OLDER else None
+
+
+def _plain(name: str, like: bytes = b"") -> bytes:
+    try:
+        return packed.read(name, like)
+    except OSError:
+        return b""
 
 
 def pack_folder(folder: str) -> None:

@@ -2,8 +2,8 @@
 
 Files of one folder resemble each other, so they are compressed against the parts that many of them
 share, which stand in the folder's ``dictionary.z`` beside it; that takes half of what each would
-take alone. The tree of an older release is compressed against that of the newest in the same way
-(``like``). ``tools/packing.py`` writes them.
+take alone. A file about older releases is compressed against the one of the newest release that it
+resembles (``like``). ``tools/packing.py`` writes them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from lora_lint.facts import DATA
 MODELS: Final = DATA / "models"
 # zlib's window: what lies further back is of no use.
 WINDOW: Final = 2**15
-# Folders without a dictionary of their own: their files are like those of another.
-_LIKE: Final = {"lines": "architectures", "lines/known": "trees"}
 
 
 def read(name: str, like: bytes = b"") -> bytes:
@@ -34,9 +32,8 @@ def read(name: str, like: bytes = b"") -> bytes:
 
 
 def against(name: str, like: bytes = b"") -> bytes:
-    """What a file is compressed against: its folder's dictionary, then the text it resembles."""
-    folder = name.rpartition("/")[0]
-    return (_dictionary(_LIKE.get(folder, folder)) + like)[-WINDOW:]
+    """What a file is compressed against: the text it resembles, else its folder's dictionary."""
+    return like[-WINDOW:] if like else _dictionary(name.rpartition("/")[0])
 
 
 @lru_cache(maxsize=4)

@@ -190,5 +190,5 @@ def test_the_data_is_small():
 def test_file_names_suit_every_file_system():
     paths = [path for path in MODELS.rglob("*") if path.is_file()]
     assert all(re.fullmatch(r"[\w.-]+", path.name) for path in paths)
-    names = [path.name.lower() for path in paths]
+    names = [str(path).lower() for path in paths]
     assert len(names) == len(set(names))

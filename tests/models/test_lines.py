@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lora_lint.injection import inject
-from lora_lint.models import Resolution, Unresolved, lines, resolve
+from lora_lint.models import Resolution, Unresolved, catalogue, lines, resolve
 from lora_lint.models.renamed import patterns
 
 OLDER = json.loads((Path(__file__).parent / "older_names.json").read_text(encoding="utf-8"))
@@ -63,6 +63,21 @@ def test_a_vision_encoder_has_the_names_of_transformers_4():
 def test_the_prefix_of_a_multimodal_model_moved(version, prefix):
     names = linear(found("llava-hf/llava-1.5-7b-hf", version))
     assert f"{prefix}0.self_attn.q_proj" in names
+
+
+def test_every_file_can_be_read_and_says_something_of_each_release_measured():
+    for model_type in catalogue.model_types():
+        own = lines.of_model_type(model_type)
+        assert own is not None, model_type
+        newest = {cls: own.number(cls, lines.newest()) for cls in own.classes}
+        known = catalogue.architecture(model_type)
+        assert known is not None
+        assert {cls for cls, number in newest.items() if number == lines.SAME} == set(known.classes)
+    for entry in catalogue.models():
+        for tree in (entry.tree, *entry.others.values()):
+            kept = lines.of_known(tree)
+            assert kept is not None, tree
+            assert kept.number(tree, lines.newest()) == lines.SAME
 
 
 def test_any_patch_release_counts_as_its_minor():
