@@ -6,18 +6,27 @@ import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.models import catalogue
 from lora_lint.models.module_tree import ModuleTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lora_lint.models.catalogue import Architecture, Entry
     from lora_lint.models.config_file import ConfigFile
 
-__all__ = ["Resolution", "Unresolved", "hint", "renamed_since_4", "resolve"]
+__all__ = [
+    "OFFLINE",
+    "Effort",
+    "Resolution",
+    "Unresolved",
+    "class_for",
+    "hint",
+    "renamed_since_4",
+    "resolve",
+]
 
 
 class Resolution(NamedTuple):
@@ -41,6 +50,22 @@ class Unresolved(NamedTuple):
     reason: str
     id: str = ""
     remote_code: bool | None = None
+
+
+class Effort(NamedTuple):
+    """What may be done beyond reading what is on this disk.
+
+    ``online``: config.json is fetched from the hub where nothing else gives sizes. ``live``: models
+    are built with transformers, those whose sizes are ``missing`` or ``always``, in at most
+    ``seconds``.
+    """
+
+    online: bool = False
+    live: Literal["no", "missing", "always"] = "no"
+    seconds: float = 120
+
+
+OFFLINE: Final = Effort()
 
 
 class _Wanted(NamedTuple):
@@ -93,6 +118,7 @@ def resolve(
     given: str | None = None,
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
+    effort: Effort = OFFLINE,
 ) -> Resolution | Unresolved:
     """The module tree of a base model, or why there is none.
 
@@ -103,12 +129,13 @@ def resolve(
 
     The class is ``cls`` (a class or an auto class of transformers), else the one that ``task``
     (PEFT's task type) wants, else the one the model's config names. ``transformers`` is the user's
-    release: where names were others then, there is no tree.
+    release: where names were others then, there is no tree. ``effort`` says what may be done beyond
+    reading.
     """
     wanted = _Wanted(task, cls, transformers)
     if given is None:
-        return _Search(folder, aliases or {}, wanted).by_name(name, revision)
-    search = _Search(None, aliases or {}, wanted)
+        return _Search(folder, aliases or {}, wanted, effort).by_name(name, revision)
+    search = _Search(None, aliases or {}, wanted, effort)
     path = search.existing(given)
     found = search.by_path(path, given) if path else search.by_name(given, None)
     if isinstance(found, Resolution):
@@ -121,6 +148,25 @@ def hint(architecture_name: str) -> ModuleTree | None:
     model_type = catalogue.model_type_of(architecture_name)
     known = catalogue.architecture(model_type) if model_type else None
     return _template(known, architecture_name) if known else None
+
+
+def class_for(
+    model_type: str,
+    tasks: Mapping[str, Sequence[str]],
+    architecture: str | None,
+    *,
+    cls: str | None,
+    task: str | None,
+) -> str | Unresolved:
+    """The class that is built of a model type, by the rules of ``resolve``.
+
+    ``tasks`` maps the type's classes to the auto classes that lead to them, without
+    ``AutoModelFor``; ``architecture`` is the class that the model's config names.
+    """
+    known = catalogue.Architecture(
+        model_type, {"trees": {name: {"tasks": list(auto)} for name, auto in tasks.items()}}
+    )
+    return _class_for(known, architecture, _Wanted(task, cls, None))
 
 
 def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
@@ -136,6 +182,7 @@ class _Search(NamedTuple):
     folder: Path | None
     aliases: Mapping[str, str]
     wanted: _Wanted
+    effort: Effort = OFFLINE
     adapters: int = 0
 
     def by_name(self, name: str, revision: str | None) -> Resolution | Unresolved:
@@ -157,6 +204,8 @@ class _Search(NamedTuple):
         if not is_repository(name):
             what = "is a template" if re.search(r"[${}<>]", name) else "is not on this disk"
             return Unresolved(f"{name!r:.200} {what}; pass --model", name)
+        if self.effort.live == "always":
+            return Unresolved(f"{name} is not on this disk", name)
         return self.in_catalogue(name)
 
     def existing(self, name: str) -> Path | None:
@@ -188,7 +237,10 @@ class _Search(NamedTuple):
             return self._adapter(values, path, name)
         if "_class_name" in values:
             return Unresolved(f"{name} is a diffusers model, which is not covered yet", name)
-        return self.by_config(ConfigFile(values), name, where)
+        config = ConfigFile(values)
+        if self.effort.live == "always":
+            return self._built(config, name, where)
+        return self._sized(self.by_config(config, name, where), config, name, where)
 
     def _saved_tree(self, path: Path, name: str) -> Resolution | Unresolved:
         from lora_lint.models.config_file import UnreadableError, read_text
@@ -239,6 +291,49 @@ class _Search(NamedTuple):
         tree = _template(known, cls, config.deviating(known.switches), open_parts=False)
         source = f"architecture of config.json {where}, sizes unknown"
         return self._settle(tree, name, source, config.remote_code)
+
+    # Built with transformers
+    # ------------------------------------------------------------------------------------
+
+    def _sized(
+        self, found: Resolution | Unresolved, config: ConfigFile, name: str, where: str
+    ) -> Resolution | Unresolved:
+        """What was found for a config.json, or where it has no sizes the tree of a built model."""
+        from lora_lint.models import cache
+
+        if isinstance(found, Resolution) and found.tree.sized:
+            return found
+        if config.model_type is None or config.remote_code:
+            return found
+        if self.effort.live == "no" and not cache.trees().is_dir():
+            return _noted(found, "--live builds it")
+        built = self._built(config, name, where)
+        if isinstance(built, Resolution):
+            return built
+        return _noted(found, built.reason.removeprefix(f"{name}: "))
+
+    def _built(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
+        """The tree that transformers builds from a config.json, now or earlier."""
+        from lora_lint.models import live
+
+        wanted = self.wanted
+        try:
+            request = live.request(config, wanted.cls, wanted.task)
+            differs = None
+            afresh = self.effort.live == "always" and live.installed() is not None
+            for tree in () if afresh else live.cached(request):
+                differs = live.other_release(tree, wanted.transformers)
+                if differs is None:
+                    return _built_resolution(tree, config, name, where)
+            if self.effort.live == "no":
+                return Unresolved(f"{name}: {differs or '--live builds it'}", name)
+            tree = live.build(request, self.effort.seconds)
+        except live.NotBuilt as exc:
+            return Unresolved(f"{name}: {exc}", name, config.remote_code)
+        differs = live.other_release(tree, wanted.transformers)
+        if differs is not None:
+            return Unresolved(f"{name}: {differs}", name, config.remote_code)
+        return _built_resolution(tree, config, name, where)
 
     # The catalogue
     # ------------------------------------------------------------------------------------
@@ -306,6 +401,20 @@ class _Search(NamedTuple):
             if reason is not None:
                 return Unresolved(f"{name}: {reason}", name, remote_code)
         return Resolution(tree, name, source, remote_code)
+
+
+def _built_resolution(tree: ModuleTree, config: ConfigFile, name: str, where: str) -> Resolution:
+    from lora_lint.models.live import with_dtype
+
+    source = f"config.json {where}, built with transformers {tree.transformers}"
+    return Resolution(with_dtype(tree, config), name, source, config.remote_code)
+
+
+def _noted(found: Resolution | Unresolved, note: str) -> Resolution | Unresolved:
+    """What was found, with a note on why it is not more."""
+    if isinstance(found, Resolution):
+        return found._replace(source=f"{found.source} ({note})")
+    return found._replace(reason=f"{found.reason} ({note})")
 
 
 _FILES: Final = ("config.json", "adapter_config.json", "model_index.json")
