@@ -56,6 +56,10 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
             "--transformers-version", metavar="VERSION", help="The transformers you train with."
         ),
         click.option("--gpu", metavar="NAME|SIZE[:N]", help="Such as rtx4090, 24GB or h100:8."),
+        click.option("--online", is_flag=True, help="Fetch config.json from the hub where needed."),
+        click.option(
+            "--live", is_flag=True, help="Build models of unknown sizes with transformers."
+        ),
         click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
         click.option("--isolated", is_flag=True, help="Read no pyproject.toml and no lock file."),
         click.option(

@@ -6,8 +6,13 @@ Nothing in it is needed: what can't be read counts as absent, what can't be writ
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Final
+
+# Which file says what a repository of the hub is: a model, an adapter, a diffusion pipeline.
+MODEL_FILES: Final = ("config.json", "adapter_config.json", "model_index.json")
 
 
 def folder() -> Path:
@@ -27,6 +32,34 @@ def folder() -> Path:
 def trees() -> Path:
     """The folder of the trees of built models."""
     return folder() / "trees"
+
+
+def hub() -> str:
+    """The address of the hub: ``HF_ENDPOINT``, else huggingface.co."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def host() -> str:
+    """The hub's name for people."""
+    return hub().rpartition("://")[2].rpartition("@")[2]
+
+
+def model_folder(name: str, revision: str | None = None) -> Path:
+    """Where the fetched file of a model on the hub is, or would be."""
+    model = f"models--{name.replace('/', '--')}"
+    return folder() / "hub" / _safe(host()) / model / _safe(revision or "main")
+
+
+def fetched(name: str, revision: str | None = None) -> Path | None:
+    """The folder with the file that was fetched of a model, None where none was."""
+    path = model_folder(name, revision)
+    return path if any((path / file).is_file() for file in MODEL_FILES) else None
+
+
+def _safe(text: str) -> str:
+    """A text as the name of a file."""
+    name = re.sub(r"[^\w.-]", lambda char: f"%{ord(char[0]):X}", text, flags=re.ASCII)
+    return f"%{name}" if name.startswith(".") else name
 
 
 def write(path: Path, text: str) -> None:

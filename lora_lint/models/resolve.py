@@ -205,8 +205,32 @@ class _Search(NamedTuple):
             what = "is a template" if re.search(r"[${}<>]", name) else "is not on this disk"
             return Unresolved(f"{name!r:.200} {what}; pass --model", name)
         if self.effort.live == "always":
-            return Unresolved(f"{name} is not on this disk", name)
-        return self.in_catalogue(name)
+            return self._of_the_hub(Unresolved(f"{name} is not on this disk", name), name, revision)
+        return self._of_the_hub(self.in_catalogue(name), name, revision)
+
+    def _of_the_hub(
+        self, found: Resolution | Unresolved, name: str, revision: str | None
+    ) -> Resolution | Unresolved:
+        """What was found for an id, or where it has no sizes what the model's own config.json
+        leads to, fetched from the hub now or earlier.
+        """
+        from lora_lint.models import cache
+
+        if found.tree.sized if isinstance(found, Resolution) else found.remote_code:
+            return found
+        folder = cache.fetched(name, revision)
+        if self.effort.online:
+            from lora_lint.models import online
+
+            try:
+                folder = online.fetch(name, revision)
+            except online.NotFetched as exc:
+                if folder is None:
+                    return _noted(found, str(exc))
+        if folder is None:
+            return _noted(found, "--online asks the hub")
+        better = self.by_path(folder, name, f"from {cache.host()}")
+        return found if isinstance(better, Unresolved) and isinstance(found, Resolution) else better
 
     def existing(self, name: str) -> Path | None:
         """The file or directory that a name means, None where there is none."""
@@ -258,7 +282,10 @@ class _Search(NamedTuple):
             return Unresolved(f"the adapter in {name} does not name its base model", name)
         if self.adapters >= _MAX_ADAPTERS:
             return Unresolved(f"{name} is an adapter of an adapter of an adapter ...", name)
-        search = self._replace(folder=path.parent, adapters=self.adapters + 1)
+        # PEFT takes a path as the working folder has it; an adapter that was moved lies beside it.
+        search = self._replace(adapters=self.adapters + 1)
+        if (near := self._replace(folder=path.parent)).existing(base) is not None:
+            search = near._replace(adapters=self.adapters + 1)
         found = search.by_name(base, None)
         if isinstance(found, Resolution):
             return found._replace(id=name, source=f"{found.source}, base of the adapter in {name}")
