@@ -53,6 +53,13 @@ def test_a_plain_run_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not modules & set(HEAVY) - {"yaml"}
 
 
+def test_a_model_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.replace("NousResearch/Llama-3.2-1B", "acme/unknown"))
+    heavy = {"torch", "transformers", "http", "ssl", "socket", "hashlib", "subprocess", "tempfile"}
+    assert not loaded(path) & heavy
+
+
 def test_json_needs_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "adapter_config.json"
     path.write_text('{"peft_type": "LORA", "base_model_name_or_path": "gpt2", "r": 8}')

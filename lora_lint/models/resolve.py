@@ -286,7 +286,8 @@ class _Search(NamedTuple):
         search = self._replace(adapters=self.adapters + 1)
         if (near := self._replace(folder=path.parent)).existing(base) is not None:
             search = near._replace(adapters=self.adapters + 1)
-        found = search.by_name(base, None)
+        revision = values.get("revision")  # the base model's (peft 0.21.2 config.py)
+        found = search.by_name(base, revision if isinstance(revision, str) else None)
         if isinstance(found, Resolution):
             return found._replace(id=name, source=f"{found.source}, base of the adapter in {name}")
         return found._replace(id=name)
