@@ -263,7 +263,7 @@ class _Hub(NamedTuple):
             return NotFetched(f"{name} is disabled on {host()}")
         if exc.code == 401 and message == "Invalid credentials in Authorization header":
             return NotFetched(f"{host()} refuses your token (HF_TOKEN, or that of hf auth login)")
-        if code == "RepoNotFound" or exc.code in (401, 404):
+        if code == "RepoNotFound" or exc.code == 401:  # 401 stands for a missing one as well
             private = "your token may not see it" if known else "it is private: set HF_TOKEN"
             return NotFetched(f"{host()} has no model {name}, or {private}")
         if exc.code == 429:

@@ -211,26 +211,12 @@ class _Search(NamedTuple):
     def _of_the_hub(
         self, found: Resolution | Unresolved, name: str, revision: str | None
     ) -> Resolution | Unresolved:
-        """What was found for an id, or where it has no sizes what the model's own config.json
-        leads to, fetched from the hub now or earlier.
-        """
-        from lora_lint.models import cache
-
+        """What was found for an id, or where it has no sizes what the hub knows."""
         if found.tree.sized if isinstance(found, Resolution) else found.remote_code:
             return found
-        folder = cache.fetched(name, revision)
-        if self.effort.online:
-            from lora_lint.models import online
+        from lora_lint.models import further
 
-            try:
-                folder = online.fetch(name, revision)
-            except online.NotFetched as exc:
-                if folder is None:
-                    return _noted(found, str(exc))
-        if folder is None:
-            return _noted(found, "--online asks the hub")
-        better = self.by_path(folder, name, f"from {cache.host()}")
-        return found if isinstance(better, Unresolved) and isinstance(found, Resolution) else better
+        return further.of_the_hub(self, found, name, revision)
 
     def existing(self, name: str) -> Path | None:
         """The file or directory that a name means, None where there is none."""
@@ -261,10 +247,19 @@ class _Search(NamedTuple):
             return self._adapter(values, path, name)
         if "_class_name" in values:
             return Unresolved(f"{name} is a diffusers model, which is not covered yet", name)
-        config = ConfigFile(values)
+        return self._of_config(ConfigFile(values), name, where)
+
+    def _of_config(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
+        """The tree of a config.json, by the catalogue or where that has no sizes by a build."""
+        if self.effort.live != "always":
+            found = self.by_config(config, name, where)
+            if isinstance(found, Resolution) and found.tree.sized:
+                return found
+        from lora_lint.models import further
+
         if self.effort.live == "always":
-            return self._built(config, name, where)
-        return self._sized(self.by_config(config, name, where), config, name, where)
+            return further.built(self, config, name, where)
+        return further.of_a_build(self, found, config, name, where)
 
     def _saved_tree(self, path: Path, name: str) -> Resolution | Unresolved:
         from lora_lint.models.config_file import UnreadableError, read_text
@@ -319,49 +314,6 @@ class _Search(NamedTuple):
         tree = _template(known, cls, config.deviating(known.switches), open_parts=False)
         source = f"architecture of config.json {where}, sizes unknown"
         return self._settle(tree, name, source, config.remote_code)
-
-    # Built with transformers
-    # ------------------------------------------------------------------------------------
-
-    def _sized(
-        self, found: Resolution | Unresolved, config: ConfigFile, name: str, where: str
-    ) -> Resolution | Unresolved:
-        """What was found for a config.json, or where it has no sizes the tree of a built model."""
-        from lora_lint.models import cache
-
-        if isinstance(found, Resolution) and found.tree.sized:
-            return found
-        if config.model_type is None or config.remote_code:
-            return found
-        if self.effort.live == "no" and not cache.trees().is_dir():
-            return _noted(found, "--live builds it")
-        built = self._built(config, name, where)
-        if isinstance(built, Resolution):
-            return built
-        return _noted(found, built.reason.removeprefix(f"{name}: "))
-
-    def _built(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
-        """The tree that transformers builds from a config.json, now or earlier."""
-        from lora_lint.models import live
-
-        wanted = self.wanted
-        try:
-            request = live.request(config, wanted.cls, wanted.task)
-            differs = None
-            afresh = self.effort.live == "always" and live.installed() is not None
-            for tree in () if afresh else live.cached(request):
-                differs = live.other_release(tree, wanted.transformers)
-                if differs is None:
-                    return _built_resolution(tree, config, name, where)
-            if self.effort.live == "no":
-                return Unresolved(f"{name}: {differs or '--live builds it'}", name)
-            tree = live.build(request, self.effort.seconds)
-        except live.NotBuilt as exc:
-            return Unresolved(f"{name}: {exc}", name, config.remote_code)
-        differs = live.other_release(tree, wanted.transformers)
-        if differs is not None:
-            return Unresolved(f"{name}: {differs}", name, config.remote_code)
-        return _built_resolution(tree, config, name, where)
 
     # The catalogue
     # ------------------------------------------------------------------------------------
@@ -429,20 +381,6 @@ class _Search(NamedTuple):
             if reason is not None:
                 return Unresolved(f"{name}: {reason}", name, remote_code)
         return Resolution(tree, name, source, remote_code)
-
-
-def _built_resolution(tree: ModuleTree, config: ConfigFile, name: str, where: str) -> Resolution:
-    from lora_lint.models.live import with_dtype
-
-    source = f"config.json {where}, built with transformers {tree.transformers}"
-    return Resolution(with_dtype(tree, config), name, source, config.remote_code)
-
-
-def _noted(found: Resolution | Unresolved, note: str) -> Resolution | Unresolved:
-    """What was found, with a note on why it is not more."""
-    if isinstance(found, Resolution):
-        return found._replace(source=f"{found.source} ({note})")
-    return found._replace(reason=f"{found.reason} ({note})")
 
 
 _FILES: Final = ("config.json", "adapter_config.json", "model_index.json")
