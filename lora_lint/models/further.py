@@ -4,9 +4,9 @@ hub, or a build with transformers, each from lora-lint's cache if it was had bef
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from lora_lint.models import cache
+from lora_lint.models import cache, catalogue
 from lora_lint.models.resolve import Resolution, Unresolved
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ def of_the_hub(
     search: _Search, found: Resolution | Unresolved, name: str, revision: str | None
 ) -> Resolution | Unresolved:
     """What the model's own config.json leads to, or what was found without it."""
+    if search.effort.live != "always" and isinstance(found, Unresolved) and _in_catalogue(name):
+        return found  # its modules are known: not for this task, or not for this release
     folder = cache.fetched(name, revision)
     if search.effort.online:
         from lora_lint.models import online
@@ -41,11 +43,21 @@ def of_a_build(
     if config.model_type is None or config.remote_code:
         return found
     if search.effort.live == "no" and not cache.trees().is_dir():
-        return _noted(found, "--live builds it")
+        return _noted(found, _ASK) if _may_help(found, config) else found
     better = built(search, config, name, where)
     if isinstance(better, Resolution):
         return better
-    return _noted(found, better.reason.removeprefix(f"{name}: "))
+    note = better.reason.removeprefix(f"{name}: ")
+    return found if note == _ASK and not _may_help(found, config) else _noted(found, note)
+
+
+_ASK: Final = "--live builds it"
+
+
+def _may_help(found: Resolution | Unresolved, config: ConfigFile) -> bool:
+    """Whether a build may say more than the templates, which have every class of one release."""
+    known = catalogue.architecture(config.model_type or "")
+    return isinstance(found, Resolution) or known is None or bool(known.parts)
 
 
 def built(search: _Search, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
@@ -62,7 +74,7 @@ def built(search: _Search, config: ConfigFile, name: str, where: str) -> Resolut
             if differs is None:
                 return _resolution(tree, config, name, where)
         if effort.live == "no":
-            return Unresolved(f"{name}: {differs or '--live builds it'}", name)
+            return Unresolved(f"{name}: {differs or _ASK}", name)
         tree = live.build(request, effort.seconds)
     except live.NotBuilt as exc:
         return Unresolved(f"{name}: {exc}", name, config.remote_code)
@@ -79,8 +91,20 @@ def _resolution(tree: ModuleTree, config: ConfigFile, name: str, where: str) -> 
     return Resolution(with_dtype(tree, config), name, source, config.remote_code)
 
 
+def _in_catalogue(name: str) -> bool:
+    from lora_lint.models.names import find
+
+    known = find(name)
+    if known is None:
+        return False
+    model_type = known.model_type or catalogue.model_type_of(known.cls or "") or ""
+    return known.entry is not None or catalogue.architecture(model_type) is not None
+
+
 def _noted(found: Resolution | Unresolved, note: str) -> Resolution | Unresolved:
     """What was found, with a note on why it is not more."""
+    if isinstance(found, Unresolved) and note in found.reason:
+        return found
     if isinstance(found, Resolution):
         return found._replace(source=f"{found.source} ({note})")
     return found._replace(reason=f"{found.reason} ({note})")

@@ -160,7 +160,7 @@ def build(wanted: Request, seconds: float = SECONDS) -> ModuleTree:
             _BUILT[key] = exc
     answer = _BUILT[key]
     if isinstance(answer, NotBuilt):
-        raise answer
+        raise NotBuilt(str(answer))
     return answer
 
 
@@ -209,7 +209,10 @@ def other_release(tree: ModuleTree, transformers: str | None) -> str | None:
         return None
     if version_key(built)[:2] == version_key(transformers)[:2]:
         return None
-    if tree.model_type is None or catalogue.architecture(tree.model_type) is None:
+    known = catalogue.architecture(tree.model_type or "")
+    same_major = version_key(built)[:1] == version_key(transformers)[:1]
+    # What is known of a class whose parts may be of any architecture holds for the usual ones.
+    if known is None or tree.cls not in known.classes or (known.parts and not same_major):
         return (
             f"transformers {built} built it; whether {transformers} has the same module names "
             "is not known"

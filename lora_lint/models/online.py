@@ -62,7 +62,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     folder = cache.model_folder(name, revision)
     answer = _fetched(cache.hub(), folder, name, revision or "main")
     if isinstance(answer, NotFetched):
-        raise answer
+        raise NotFetched(str(answer))
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -244,6 +245,24 @@ def test_a_tree_holds_for_releases_with_the_same_names(
     put(tmp_path / "base", LLAVA)
     result = resolve("./base", folder=tmp_path, transformers=used)
     assert isinstance(result, Resolution) == holds, result
+
+
+def test_names_that_are_the_same_in_both_releases_hold(answers):
+    tree = live.build(request(LLAMA))
+    assert live.other_release(tree, "4.57.6") is None
+    other = dataclasses.replace(tree, cls="LlamaForSomethingNew")
+    assert "is not known" in (live.other_release(other, "4.57.6") or "")
+
+
+def test_a_build_is_offered_where_it_may_help(tmp_path):
+    vit = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
+    base = str(put(tmp_path / "base", vit))
+    other_names = resolve(base, transformers="4.57.6")
+    assert isinstance(other_names, Unresolved)
+    assert "--live" not in other_names.reason
+    no_class = resolve(base, task="SEQ_2_SEQ_LM")
+    assert isinstance(no_class, Unresolved)
+    assert "--live" not in no_class.reason
 
 
 def test_of_an_unknown_model_type_nothing_is_assumed(answers, own_cache, tmp_path, monkeypatch):

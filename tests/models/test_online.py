@@ -176,6 +176,12 @@ def test_a_model_with_known_sizes_is_not_asked_for(hub: Hub) -> None:
     assert not hub.asked
 
 
+def test_a_model_with_other_names_in_this_release_is_not_asked_for(hub: Hub) -> None:
+    reason = refused("google/vit-base-patch16-224", transformers="4.57.6")
+    assert "differ between transformers 4 and 5" in reason
+    assert not hub.asked
+
+
 def test_a_model_of_which_only_names_are_known_gets_its_sizes(hub: Hub) -> None:
     name = "acme/Llama-3.1-8B-GGUF-x"
     hub.put(name)
