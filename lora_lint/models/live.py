@@ -210,9 +210,9 @@ def other_release(tree: ModuleTree, transformers: str | None) -> str | None:
     if version_key(built)[:2] == version_key(transformers)[:2]:
         return None
     known = catalogue.architecture(tree.model_type or "")
-    same_major = version_key(built)[:1] == version_key(transformers)[:1]
+    older = min(version_key(built), version_key(transformers)) < (5,)
     # What is known of a class whose parts may be of any architecture holds for the usual ones.
-    if known is None or tree.cls not in known.classes or (known.parts and not same_major):
+    if known is None or tree.cls not in known.classes or (known.parts and older):
         return (
             f"transformers {built} built it; whether {transformers} has the same module names "
             "is not known"
