@@ -47,6 +47,11 @@ def _list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) 
     return tuple(part.strip() for item in value for part in item.split(",") if part.strip())
 
 
+colour = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
+
+
 def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what a config is judged against, and how the answer looks."""
     options = (
@@ -62,12 +67,7 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
         click.option("--isolated", is_flag=True, help="Read no pyproject.toml and no lock file."),
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-        ),
+        colour,
     )
     for option in reversed(options):
         command = option(command)
@@ -199,6 +199,74 @@ def show(path: str, color: str, output_format: str, **given: Any) -> None:
     from lora_lint.reports import show_text
 
     _print("\n".join(show_text.render(report, _style(color, None))), color)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--r", type=click.IntRange(min=1), default=16, show_default=True, help="The rank.")
+@click.option("--task", metavar="TASK_TYPE", help="PEFT's task type, such as SEQ_CLS.")
+@click.option("--cls", metavar="CLASS", help="The class or auto class of transformers.")
+@click.option("--peft-version", metavar="VERSION", help="[default: the newest known]")
+@click.option("--transformers-version", metavar="VERSION", help="The transformers you train with.")
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+@colour
+def inspect(model: str, color: str, output_format: str, **given: Any) -> None:
+    """Show a model's modules: what there is to target, and what PEFT's presets take.
+
+    MODEL is an id of the hub, a folder, a config.json or a saved module tree.
+    """
+    found = _inspected(model, **given)
+    if output_format == "json":
+        from lora_lint.reports import inspect_json
+
+        _print(inspect_json.render(found), color)
+        return
+    import shutil
+
+    from lora_lint.reports import inspect_text
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    _print("\n".join(inspect_text.render(found, _style(color, None), width)), color)
+
+
+def _inspected(
+    model: str,
+    r: int,
+    task: str | None,
+    cls: str | None,
+    peft_version: str | None,
+    transformers_version: str | None,
+) -> Any:
+    """The inspection of a model; one that is not known ends the command with the reason."""
+    from lora_lint import inspection
+    from lora_lint.facts import newest_peft, task_types
+    from lora_lint.models import listing
+    from lora_lint.models.resolve import Unresolved, resolve
+
+    peft = peft_version or newest_peft()
+    if task is not None and task.upper() not in task_types(newest_peft()):
+        raise click.UsageError(f"--task is one of {', '.join(task_types(newest_peft()))}")
+    task = task.upper() if task else None
+    found = resolve(model, transformers=transformers_version, task=task, cls=cls)
+    if isinstance(found, Unresolved):
+        click.echo("\n".join(listing.why_not(model, found)), err=True)
+        sys.exit(EXIT_USAGE)
+    return inspection.inspect(found, peft=peft, transformers=transformers_version, r=r, task=task)
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+def models(words: tuple[str, ...], output_format: str) -> None:
+    """List the models that are known by name; with words, those whose id or class has them all."""
+    from lora_lint.models.listing import listed
+    from lora_lint.reports import models_list
+
+    found = listed(words)
+    if output_format == "json":
+        click.echo(models_list.as_json(found))
+        return
+    click.echo("\n".join(models_list.as_text(found)))
 
 
 @main.command()
