@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.checks.lines import OLDER_LINE
-from lora_lint.facts import ALL_LINEAR, default_targets, expert_tables
+from lora_lint.facts import ALL_LINEAR, default_targets, expert_tables, version_key
 from lora_lint.injection import inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.semantics import semantics
@@ -61,8 +61,8 @@ class Group(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """How names differ from those of a transformers 4 release: ``gone`` and ``new`` last parts,
-    and the same in words; all empty where nothing differs.
+    """How names changed from a release of transformers 4 to 5: ``gone`` and ``new`` last parts, and
+    the same in words; all empty where nothing differs.
     """
 
     since: str
@@ -329,7 +329,7 @@ def _reaches(run: _Runner, targets: list[str] | str, wanted: set[str]) -> bool:
 
 
 def changed(tree: ModuleTree) -> Changed:
-    """How the tree's names differ from those of the last transformers 4."""
+    """How the model's names differ between the last transformers 4 and 5."""
     from lora_lint.models.renamed import not_the_same, renames
 
     older = OLDER_LINE.transformers
@@ -337,10 +337,11 @@ def changed(tree: ModuleTree) -> Changed:
     if found is None:
         return Changed(older, text=not_the_same(tree.model_type, tree.cls, older) or "")
     gone, new = found.gone, found.new
-    leaves = {name.rpartition(".")[2] for name, _ in tree.named_modules()}
+    new_names = version_key(tree.transformers or "") >= (5,)
+    leaves = {name.rpartition(".")[2] for name, _ in tree.named_modules() if new_names}
     parts = []
     if found.fused_experts:
-        parts.append("the experts were modules and are stacked parameters now")
+        parts.append("the experts were modules and are stacked parameters in 5")
     if gone:
         listed = (f"{name} (in part)" if name in leaves else name for name in gone)
         parts.append(f"gone: {', '.join(listed)}")

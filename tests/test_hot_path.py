@@ -75,3 +75,7 @@ def test_a_lock_file_is_read_without_the_requirement_parser(tmp_path: Path) -> N
     path.write_text(CONFIG)
     modules = loaded(path, "--quiet")
     assert not modules & {*HEAVY, "packaging"} - {"yaml", "tomllib"}
+
+
+def test_inspect_imports_nothing_heavy() -> None:
+    assert not loaded(Path("inspect"), "gpt2") & set(HEAVY)

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from lora_lint.models import catalogue, names
+from lora_lint.models.hub_cache import is_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,8 @@ def listed(words: Iterable[str] = ()) -> list[Listed]:
     return [
         model
         for _, model in sorted(found.items())
-        if all(word in f"{model.id} {model.cls} {model.model_type}".lower() for word in lowered)
+        if is_repository(model.id)
+        and all(word in f"{model.id} {model.cls} {model.model_type}".lower() for word in lowered)
     ]
 
 

@@ -27,7 +27,7 @@ _NARROW, _WIDE = 6, 24
 
 def render(found: Inspection, style: Style = plain, width: int = 100) -> Iterator[str]:
     """The model, its groups, what PEFT's presets take and what to write, in ``width`` columns."""
-    yield from _head(found, style)
+    yield from _wrapped(_head(found, style), width)
     yield ""
     yield from _table(found, style, width)
     yield ""
@@ -208,7 +208,8 @@ def _yaml(targets: list[str] | str) -> str:
 
 def _parameters(found: Inspection) -> Iterator[str]:
     groups = [group for group in found.groups if group.kind == "Parameter"]
-    entries = [group.entry for group in groups if group.entry is not None]
+    stacked = [group for group in groups if not any(len(s) < 3 for s in group.shapes)]
+    entries = [group.entry for group in stacked if group.entry is not None]
     if entries:
         yield f"target_parameters: {_yaml(entries)}"
         yield "# lora_dropout must stay 0 with it"
@@ -269,8 +270,8 @@ def _others(found: Inspection) -> Iterator[str]:
 def _changed(found: Inspection) -> Iterator[str]:
     change = found.changed
     if not change.text:
-        yield f"the same module names in transformers {change.since}"
+        yield f"the same module names in {change.since} and 5"
     elif change.gone or change.new or change.fused_experts:
-        yield f"names differ from transformers {change.since}: {change.text}"
+        yield f"from {change.since} to 5: {change.text}"
     else:
         yield change.text
