@@ -262,7 +262,7 @@ def _others(found: Inspection) -> Iterator[str]:
         names.setdefault(cls, []).append(name)
         counts[cls] = counts.get(cls, 0) + count
     for cls, called in names.items():
-        number = f"{counts[cls]:,} " if found.counted else ""
+        number = f"{counts[cls]:,}×" if found.counted else ""
         listed = f" ({called[0]})" if len(called) == 1 and not called[0].isdigit() else ""
         yield f"{number}{cls}{listed}"
 
