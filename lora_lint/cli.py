@@ -239,19 +239,74 @@ def _inspected(
 ) -> Any:
     """The inspection of a model; one that is not known ends the command with the reason."""
     from lora_lint import inspection
-    from lora_lint.facts import newest_peft, task_types
+    from lora_lint.facts import newest_peft
     from lora_lint.models import listing
     from lora_lint.models.resolve import Unresolved, resolve
 
     peft = peft_version or newest_peft()
-    if task is not None and task.upper() not in task_types(newest_peft()):
-        raise click.UsageError(f"--task is one of {', '.join(task_types(newest_peft()))}")
-    task = task.upper() if task else None
+    task = _task(task)
     found = resolve(model, transformers=transformers_version, task=task, cls=cls)
     if isinstance(found, Unresolved):
         click.echo("\n".join(listing.why_not(model, found)), err=True)
         sys.exit(EXIT_USAGE)
     return inspection.inspect(found, peft=peft, transformers=transformers_version, r=r, task=task)
+
+
+def _task(task: str | None) -> str | None:
+    """PEFT's task type as PEFT spells it."""
+    from lora_lint.facts import newest_peft, task_types
+
+    if task is not None and task.upper() not in task_types(newest_peft()):
+        raise click.UsageError(f"--task is one of {', '.join(task_types(newest_peft()))}")
+    return task.upper() if task is not None else None
+
+
+@main.command()
+@click.argument("model")
+@click.option("-o", "--output-file", type=click.Path(dir_okay=False), help="[default: stdout]")
+@click.option("--task", metavar="TASK_TYPE", help="PEFT's task type, such as SEQ_CLS.")
+@click.option("--cls", metavar="CLASS", help="The class or auto class of transformers.")
+@click.option("--online", is_flag=True, help="Fetch the config.json of a hub's model.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120,
+    show_default=True,
+    help="The longest that the build may take.",
+)
+def snapshot(
+    model: str,
+    output_file: str | None,
+    task: str | None,
+    cls: str | None,
+    seconds: float,
+    online: bool,
+) -> None:
+    """Build a model with the installed transformers, on no device, and write its module tree.
+
+    `inspect`, --model and the settings take that file. Code of the model's own repository is never
+    run.
+    """
+    from lora_lint.models import listing, live
+
+    task = _task(task)
+    try:
+        tree = live.tree_of(model, cls=cls, task=task, seconds=seconds, online=online)
+    except live.NotBuilt as exc:
+        click.echo(f"{str(exc).removesuffix('; pass --model')}\n{listing.OWN_PROCESS}", err=True)
+        sys.exit(EXIT_USAGE)
+    if output_file is None:
+        click.echo(tree.to_json())
+        return
+    from pathlib import Path
+
+    try:
+        Path(output_file).write_text(tree.to_json() + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise click.UsageError(f"{output_file} can't be written: {exc.strerror}") from None
+    count = tree.parameter_count()
+    sizes = f", {count:,} parameters" if count is not None else ""
+    click.echo(f"{output_file}: {tree.cls}{sizes}, as transformers {tree.transformers} builds it")
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lora_lint.models import catalogue, names
 from lora_lint.models.hub_cache import is_repository
@@ -66,7 +66,8 @@ def near(name: str) -> list[str]:
     return list(dict.fromkeys(found))[:3]
 
 
-_OWN_PROCESS = """\
+# Remote code is never run here; the user may run it.
+OWN_PROCESS: Final = """\
 Where you load the model yourself, write its module tree and name that file instead:
   from lora_lint import ModuleTree
   open("tree.json", "w").write(ModuleTree.from_model(model).to_json())"""
@@ -78,4 +79,4 @@ def why_not(name: str, found: Unresolved) -> list[str]:
     similar = near(name)
     if similar and similar[0].lower() != name.lower() and not found.remote_code:
         lines.append(f"Did you mean {' or '.join(similar)}? `lora-lint models` lists all.")
-    return [*lines, _OWN_PROCESS]
+    return [*lines, OWN_PROCESS]
