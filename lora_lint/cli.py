@@ -208,6 +208,8 @@ def show(path: str, color: str, output_format: str, **given: Any) -> None:
 @click.option("--cls", metavar="CLASS", help="The class or auto class of transformers.")
 @click.option("--peft-version", metavar="VERSION", help="[default: the newest known]")
 @click.option("--transformers-version", metavar="VERSION", help="The transformers you train with.")
+@click.option("--online", is_flag=True, help="Fetch config.json from the hub where needed.")
+@click.option("--live", is_flag=True, help="Build models of unknown sizes with transformers.")
 @click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
 @colour
 def inspect(model: str, color: str, output_format: str, **given: Any) -> None:
@@ -236,16 +238,19 @@ def _inspected(
     cls: str | None,
     peft_version: str | None,
     transformers_version: str | None,
+    online: bool,
+    live: bool,
 ) -> Any:
     """The inspection of a model; one that is not known ends the command with the reason."""
     from lora_lint import inspection
     from lora_lint.facts import newest_peft
     from lora_lint.models import listing
-    from lora_lint.models.resolve import Unresolved, resolve
+    from lora_lint.models.resolve import Effort, Unresolved, resolve
 
     peft = peft_version or newest_peft()
     task = _task(task)
-    found = resolve(model, transformers=transformers_version, task=task, cls=cls)
+    effort = Effort(online, "missing" if live else "no")
+    found = resolve(model, transformers=transformers_version, task=task, cls=cls, effort=effort)
     if isinstance(found, Unresolved):
         click.echo("\n".join(listing.why_not(model, found)), err=True)
         sys.exit(EXIT_USAGE)
@@ -293,7 +298,8 @@ def snapshot(
     try:
         tree = live.tree_of(model, cls=cls, task=task, seconds=seconds, online=online)
     except live.NotBuilt as exc:
-        click.echo(f"{str(exc).removesuffix('; pass --model')}\n{listing.OWN_PROCESS}", err=True)
+        reason = str(exc).replace("; pass --model", "")
+        click.echo(f"{reason}\n{listing.OWN_PROCESS}", err=True)
         sys.exit(EXIT_USAGE)
     if output_file is None:
         click.echo(tree.to_json())

@@ -75,7 +75,7 @@ Where you load the model yourself, write its module tree and name that file inst
 
 def why_not(name: str, found: Unresolved) -> list[str]:
     """Why a model is not known and what helps, in lines for people."""
-    lines = [found.reason.removesuffix("; pass --model")]
+    lines = [found.reason.replace("; pass --model", "")]
     similar = near(name)
     if similar and similar[0].lower() != name.lower() and not found.remote_code:
         lines.append(f"Did you mean {' or '.join(similar)}? `lora-lint models` lists all.")

@@ -67,3 +67,15 @@ def test_what_cannot_be_written_is_said(config: Path, tmp_path: Path) -> None:
     result = run(config, "-o", tmp_path / "no" / "such" / "folder.json")
     assert result.exit_code == 2
     assert "can't be written" in result.stderr
+
+
+def test_inspect_builds_where_it_is_told_to(config: Path) -> None:
+    """No known model has these sizes."""
+
+    def said(*options: str) -> str:
+        command = ["inspect", str(config), *options]
+        return CliRunner().invoke(main, command, catch_exceptions=False).stdout
+
+    assert "sizes unknown" in said()
+    assert "Conv1D 32→96" not in said()
+    assert "Conv1D 32→96" in said("--live")
