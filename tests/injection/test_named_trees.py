@@ -6,7 +6,7 @@ from lora_lint import inject
 from lora_lint.models import hint
 
 
-@pytest.mark.parametrize("targets", [["layers.0.fc1"], ["layers.0"], r".*layers\.[01]\..*", ".*fc1"])
+@pytest.mark.parametrize("targets", [["layers.0.fc1"], ["layers.0"], r".*\.[01]\..*", ".*fc1"])
 def test_what_a_layers_number_may_choose_is_undecided(targets):
     found = inject(hint("OPTForCausalLM"), {"target_modules": targets}, peft="0.21.2")
     assert found.undecided == "the model's number of layers is not known"
