@@ -15,7 +15,7 @@ from lora_lint.facts import known_fields
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.semantics import semantics
-from lora_lint.models.resolve import Resolution, Unresolved, resolve
+from lora_lint.models.resolve import OFFLINE, Effort, Resolution, Unresolved, resolve
 from lora_lint.recipe import NOTHING, Field
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Context(NamedTuple):
 
     ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
     ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
-    where the caller has it. ``since`` is the git revision to compare with.
+    where the caller has it. ``since`` is the git revision to compare with, ``effort`` what may be
+    done to find a model's modules.
     """
 
     environment: Environment = Environment()
@@ -46,6 +47,7 @@ class Context(NamedTuple):
     rules: Mapping[str, Mapping[str, Any]] = NOTHING
     resolution: Resolution | None = None
     since: Revision | None = None
+    effort: Effort = OFFLINE
 
 
 # Options of `accelerate launch` (accelerate 1.15.0 commands/launch.py) that may divide a model.
@@ -237,6 +239,7 @@ class RecipeSubject:
             cls=self.recipe.model_class,
             given=self.context.model,
             aliases=self.context.aliases,
+            effort=self.context.effort,
         )
 
     @cached_property

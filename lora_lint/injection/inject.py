@@ -176,7 +176,7 @@ class _Run:
         if (
             settings.layers_to_transform is not None
             or settings.layer_replication
-            or any(re.search(r"\d", str(value)) for value in numbered)
+            or any(map(_may_count, numbered))
         ):
             raise Undecided("the model's number of layers is not known")
         if settings.trainable_token_indices is not None:
@@ -831,6 +831,17 @@ class _Run:
         for pattern in [layers] if isinstance(layers, str) else layers or ():
             patterns.append(self.semantics.layer_number.replace("{pattern}", str(pattern)))
         return patterns
+
+
+def _may_count(value: Any) -> bool:
+    """Whether names may be chosen by a layer's number: by a digit of a pattern, or by an entry of a
+    list that has a number for one of its steps. ``fc1`` is a name.
+    """
+    if isinstance(value, str):
+        return re.search(r"\d", value) is not None
+    if not isinstance(value, list | tuple | set | frozenset):
+        return False
+    return any(step.isdigit() for entry in value for step in str(entry).split("."))
 
 
 def _iterate(value: Any) -> Any:

@@ -54,6 +54,11 @@ def find(name: str) -> Known | None:
     return named or _by_architecture(name)
 
 
+def templates() -> Iterator[Known]:
+    """The models of which a class or model type is known, under their own ids."""
+    return (known for known in _tables().values() if known.remote_code is None)
+
+
 def _by_architecture(name: str) -> Known | None:
     for other in _other_names(name):
         known = _tables().get(other.lower())

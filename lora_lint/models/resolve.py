@@ -6,18 +6,27 @@ import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.models import catalogue
 from lora_lint.models.module_tree import ModuleTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lora_lint.models.catalogue import Architecture, Entry
     from lora_lint.models.config_file import ConfigFile
 
-__all__ = ["Resolution", "Unresolved", "hint", "renamed_since_4", "resolve"]
+__all__ = [
+    "OFFLINE",
+    "Effort",
+    "Resolution",
+    "Unresolved",
+    "class_for",
+    "hint",
+    "renamed_since_4",
+    "resolve",
+]
 
 
 class Resolution(NamedTuple):
@@ -41,6 +50,22 @@ class Unresolved(NamedTuple):
     reason: str
     id: str = ""
     remote_code: bool | None = None
+
+
+class Effort(NamedTuple):
+    """What may be done beyond reading what is on this disk.
+
+    ``online``: config.json is fetched from the hub where nothing else gives sizes. ``live``: models
+    are built with transformers, those whose sizes are ``missing`` or ``always``, in at most
+    ``seconds``.
+    """
+
+    online: bool = False
+    live: Literal["no", "missing", "always"] = "no"
+    seconds: float = 120
+
+
+OFFLINE: Final = Effort()
 
 
 class _Wanted(NamedTuple):
@@ -93,6 +118,7 @@ def resolve(
     given: str | None = None,
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
+    effort: Effort = OFFLINE,
 ) -> Resolution | Unresolved:
     """The module tree of a base model, or why there is none.
 
@@ -103,12 +129,13 @@ def resolve(
 
     The class is ``cls`` (a class or an auto class of transformers), else the one that ``task``
     (PEFT's task type) wants, else the one the model's config names. ``transformers`` is the user's
-    release: where names were others then, there is no tree.
+    release: where names were others then, there is no tree. ``effort`` says what may be done beyond
+    reading.
     """
     wanted = _Wanted(task, cls, transformers)
     if given is None:
-        return _Search(folder, aliases or {}, wanted).by_name(name, revision)
-    search = _Search(None, aliases or {}, wanted)
+        return _Search(folder, aliases or {}, wanted, effort).by_name(name, revision)
+    search = _Search(None, aliases or {}, wanted, effort)
     path = search.existing(given)
     found = search.by_path(path, given) if path else search.by_name(given, None)
     if isinstance(found, Resolution):
@@ -121,6 +148,25 @@ def hint(architecture_name: str) -> ModuleTree | None:
     model_type = catalogue.model_type_of(architecture_name)
     known = catalogue.architecture(model_type) if model_type else None
     return _template(known, architecture_name) if known else None
+
+
+def class_for(
+    model_type: str,
+    tasks: Mapping[str, Sequence[str]],
+    architecture: str | None,
+    *,
+    cls: str | None,
+    task: str | None,
+) -> str | Unresolved:
+    """The class that is built of a model type, by the rules of ``resolve``.
+
+    ``tasks`` maps the type's classes to the auto classes that lead to them, without
+    ``AutoModelFor``; ``architecture`` is the class that the model's config names.
+    """
+    known = catalogue.Architecture(
+        model_type, {"trees": {name: {"tasks": list(auto)} for name, auto in tasks.items()}}
+    )
+    return _class_for(known, architecture, _Wanted(task, cls, None))
 
 
 def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
@@ -136,6 +182,7 @@ class _Search(NamedTuple):
     folder: Path | None
     aliases: Mapping[str, str]
     wanted: _Wanted
+    effort: Effort = OFFLINE
     adapters: int = 0
 
     def by_name(self, name: str, revision: str | None) -> Resolution | Unresolved:
@@ -157,7 +204,19 @@ class _Search(NamedTuple):
         if not is_repository(name):
             what = "is a template" if re.search(r"[${}<>]", name) else "is not on this disk"
             return Unresolved(f"{name!r:.200} {what}; pass --model", name)
-        return self.in_catalogue(name)
+        if self.effort.live == "always":
+            return self._of_the_hub(Unresolved(f"{name} is not on this disk", name), name, revision)
+        return self._of_the_hub(self.in_catalogue(name), name, revision)
+
+    def _of_the_hub(
+        self, found: Resolution | Unresolved, name: str, revision: str | None
+    ) -> Resolution | Unresolved:
+        """What was found for an id, or where it has no sizes what the hub knows."""
+        if found.tree.sized if isinstance(found, Resolution) else found.remote_code:
+            return found
+        from lora_lint.models import further
+
+        return further.of_the_hub(self, found, name, revision)
 
     def existing(self, name: str) -> Path | None:
         """The file or directory that a name means, None where there is none."""
@@ -188,7 +247,19 @@ class _Search(NamedTuple):
             return self._adapter(values, path, name)
         if "_class_name" in values:
             return Unresolved(f"{name} is a diffusers model, which is not covered yet", name)
-        return self.by_config(ConfigFile(values), name, where)
+        return self._of_config(ConfigFile(values), name, where)
+
+    def _of_config(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
+        """The tree of a config.json, by the catalogue or where that has no sizes by a build."""
+        if self.effort.live != "always":
+            found = self.by_config(config, name, where)
+            if isinstance(found, Resolution) and found.tree.sized:
+                return found
+        from lora_lint.models import further
+
+        if self.effort.live == "always":
+            return further.built(self, config, name, where)
+        return further.of_a_build(self, found, config, name, where)
 
     def _saved_tree(self, path: Path, name: str) -> Resolution | Unresolved:
         from lora_lint.models.config_file import UnreadableError, read_text
@@ -206,8 +277,12 @@ class _Search(NamedTuple):
             return Unresolved(f"the adapter in {name} does not name its base model", name)
         if self.adapters >= _MAX_ADAPTERS:
             return Unresolved(f"{name} is an adapter of an adapter of an adapter ...", name)
-        search = self._replace(folder=path.parent, adapters=self.adapters + 1)
-        found = search.by_name(base, None)
+        # PEFT takes a path as the working folder has it; an adapter that was moved lies beside it.
+        search = self._replace(adapters=self.adapters + 1)
+        if (near := self._replace(folder=path.parent)).existing(base) is not None:
+            search = near._replace(adapters=self.adapters + 1)
+        revision = values.get("revision")  # the base model's (peft 0.21.2 config.py)
+        found = search.by_name(base, revision if isinstance(revision, str) else None)
         if isinstance(found, Resolution):
             return found._replace(id=name, source=f"{found.source}, base of the adapter in {name}")
         return found._replace(id=name)
