@@ -192,11 +192,9 @@ def at(tree: ModuleTree, stored: str | None, version: str) -> ModuleTree | str:
     Where the sizes are not known the tree is the class's template.
     """
     line = line_of(version)
-    if line.newest:
+    if line.newest or tree.model_type not in _index()["model_types"]:  # not of transformers
         return tree
-    reason = _missing(tree, line, version)
-    if reason is not None:
-        return reason
+    model_type = _owner(tree.model_type, tree.cls)
     known = of_known(stored) if stored is not None else None
     if known is not None and stored is not None:
         number = known.number(stored, line)
@@ -204,19 +202,36 @@ def at(tree: ModuleTree, stored: str | None, version: str) -> ModuleTree | str:
             return _as_of(tree, line)
         if number is not None:
             return _with_own_facts(known.tree(number, tree.cls, tree.model_type, line), tree)
-    model_type = _owner(tree)
+    reason = why_none(tree.model_type, tree.cls, version)
     own = of_model_type(model_type)
-    number = own.number(tree.cls, line) if own is not None else None
-    if own is None or number is None or model_type is None:
-        return f"which module names {tree.cls} has in transformers {version} is not known"
-    if number == ABSENT:
-        return f"no auto class of transformers {version} leads to {tree.cls}"
+    if reason is not None or own is None or model_type is None:
+        return reason or _not_known(tree.cls, version)
+    number = own.number(tree.cls, line)
     if number == SAME and known is None:
         return _as_of(tree, line)
     found = template(model_type, tree.cls, line)
-    if found is None:
-        return f"which module names {tree.cls} has in transformers {version} is not known"
+    if found is None or number is None:
+        return _not_known(tree.cls, version)
     return _with_switches(found, tree, {} if number == SAME else own.became(number))
+
+
+def why_none(model_type: str | None, cls: str, version: str) -> str | None:
+    """Why nothing is known of a class in a release; None where it is."""
+    line = line_of(version)
+    there = has_model_type(model_type, line)
+    if there is None:
+        return f"whether transformers {version} has {model_type} models is not known"
+    if not there:
+        return f"transformers {version} has no {model_type} models"
+    own = of_model_type(_owner(model_type, cls))
+    number = own.number(cls, line) if own is not None else None
+    if number == ABSENT:
+        return f"no auto class of transformers {version} leads to {cls}"
+    return _not_known(cls, version) if number is None else None
+
+
+def _not_known(cls: str, version: str) -> str:
+    return f"which module names {cls} has in transformers {version} is not known"
 
 
 def tasks_of(model_type: str, version: str | None) -> Mapping[str, list[str]]:
@@ -230,20 +245,13 @@ def tasks_of(model_type: str, version: str | None) -> Mapping[str, list[str]]:
     return {cls: tasks for cls, tasks in found.items() if tasks is not None}
 
 
-def _owner(tree: ModuleTree) -> str | None:
+def _owner(model_type: str | None, cls: str) -> str | None:
     """The model type whose file has the class: a part of a config has a type of its own."""
-    for model_type in (tree.model_type, catalogue.model_type_of(tree.cls)):
-        own = of_model_type(model_type)
-        if own is not None and tree.cls in own.classes:
-            return model_type
+    for name in (model_type, catalogue.model_type_of(cls)):
+        own = of_model_type(name)
+        if own is not None and cls in own.classes:
+            return name
     return None
-
-
-def _missing(tree: ModuleTree, line: Line, version: str) -> str | None:
-    there = has_model_type(tree.model_type, line)
-    if there is None:
-        return f"whether transformers {version} has {tree.model_type} models is not known"
-    return None if there else f"transformers {version} has no {tree.model_type} models"
 
 
 def _as_of(tree: ModuleTree, line: Line) -> ModuleTree:

@@ -112,6 +112,20 @@ def renames(
     )
 
 
+def not_the_same(model_type: str | None, cls: str, version: str | None) -> str | None:
+    """Why the module names of the catalogue's own release do not hold for another, None if they
+    do. Without a version nothing is known against it.
+    """
+    if version is None or (line := lines.line_of(version)).newest:
+        return None
+    reason = lines.why_none(model_type, cls, version)
+    if reason is not None or renames(model_type, cls, version) is None:
+        return reason
+    newest = lines.newest().release
+    other = "4 and 5" if line.key < (5,) else f"{version} and {newest}"
+    return f"the module names of {model_type} models differ between transformers {other}"
+
+
 class _Mapping(NamedTuple):
     became: Mapping[str, frozenset[str]]
     fused: Mapping[str, str]
