@@ -13,6 +13,7 @@ first one measured count as that one, those after the last as the last.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -169,7 +170,7 @@ def _read(name: str, like: str) -> Lines | None:
         resembled = b""
     try:
         return Lines(json.loads(packed.read(name, resembled)))
-    except OSError:
+    except (OSError, zlib.error):  # the latter where the other file is no more what it was
         return None
 
 

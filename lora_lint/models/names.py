@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lora_lint.models import catalogue
+from lora_lint.models import catalogue, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,7 @@ def _class_of(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, Any]:
-    path = catalogue.MODELS / "names.json"
-    names: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, Any] = json.loads(packed.read("names.json"))
     return names
 
 

@@ -255,11 +255,12 @@ def test_names_that_are_the_same_in_both_releases_hold(answers):
 
 
 def test_a_build_is_offered_where_it_may_help(tmp_path):
+    later = {"architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5"}
+    not_there = resolve(str(put(tmp_path / "later", later)), transformers="4.57.6")
+    assert isinstance(not_there, Unresolved)
+    assert "--live" not in not_there.reason
     vit = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
     base = str(put(tmp_path / "base", vit))
-    other_names = resolve(base, transformers="4.57.6")
-    assert isinstance(other_names, Unresolved)
-    assert "--live" not in other_names.reason
     no_class = resolve(base, task="SEQ_2_SEQ_LM")
     assert isinstance(no_class, Unresolved)
     assert "--live" not in no_class.reason
