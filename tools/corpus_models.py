@@ -1,4 +1,4 @@
-"""Counts which of a corpus's base models have a module tree offline, and lists why others have none.
+"""Counts which base models of a corpus have a module tree offline, and says why others have none.
 
     python tools/corpus_models.py DIR > docs/corpus-models.md
 
@@ -43,19 +43,25 @@ BECAUSE: dict[str, str] = {}
 HEAD = """\
 # The base models of real configs
 
-Whether the {names} base models that {files} public configs and records name have a module tree without
-a network, and of which grade. Made by `tools/corpus_models.py`.
+Whether the {names} base models that {files} public configs and records name have a module tree
+without a network, and of which grade. Made by `tools/corpus_models.py`.
 
 | names | | |
 |---|---:|---|
-| no model's | {nothing} | {paths} paths on somebody's disk, {templates} templates, {builders} builders of torchtune (read as the models they build), {placeholders} placeholders |
-| of models with their own code | {own} | which is never run; `--model` takes a saved module tree |
+| no model's | {nothing} | {what} |
+| of models with their own code | {own} | never run; `--model` takes a saved module tree |
 | of models | {models} | |
 | · with a tree | {resolved} | {resolved_share} % |
 | · · with sizes (*exact* or *dims*) | {sized} | {sized_share} % |
 | · · names only | {named} | targets are checked, counts and memory are not |
 | · without | {none} | {none_share} % |
 """
+NOTHING = {
+    "path": "paths on somebody's disk",
+    "template": "templates",
+    "builder": "builders of torchtune, read as the models that they build",
+    "placeholder": "placeholders",
+}
 
 
 class Model(NamedTuple):
@@ -116,15 +122,11 @@ def page(models: list[Model], files: int) -> Iterator[str]:
     counts = Counter(model.kind for model in models)
     resolved = counts["sized"] + counts["named"]
     every = resolved + counts["none"]
-    nothing = [counts[kind] for kind in ("path", "template", "builder", "placeholder")]
     yield HEAD.format(
         names=len(models),
         files=files,
-        nothing=sum(nothing),
-        paths=nothing[0],
-        templates=nothing[1],
-        builders=nothing[2],
-        placeholders=nothing[3],
+        nothing=sum(counts[kind] for kind in NOTHING),
+        what=", ".join(f"{counts[kind]} {what}" for kind, what in NOTHING.items()),
         own=counts["own code"],
         models=every,
         resolved=resolved,
