@@ -39,7 +39,16 @@ PLACEHOLDERS = {
     "peft-lora-with-timm-model": "the name under which an example of PEFT's saves its adapter",
 }
 # What is known of models that have no tree, beyond that.
-BECAUSE: dict[str, str] = {}
+LINEARIZED = "its experts are split into Linear layers, which no class of transformers has"
+BECAUSE = {
+    "BlackSamorez/Mixtral-8x7b-AQLM-2Bit-1x16-hf-test-dispatch": "AQLM's layers, with experts that "
+    "are modules, which they are not in transformers 5",
+    "LnL-AI/dbrx-base-converted-v2": LINEARIZED,
+    "axolotl-quants/Llama-4-Maverick-17B-128E-Linearized-bnb-nf4-bf16": LINEARIZED,
+    "axolotl-quants/Llama-4-Scout-17B-16E-Linearized-bnb-nf4-bf16": LINEARIZED,
+    "google/diffusiongemma-26B-A4B-it": "the catalogue has no template of its class, whose default "
+    "config does not build",
+}
 HEAD = """\
 # The base models of real configs
 
