@@ -30,7 +30,7 @@ Files, all of them read lazily:
 
 ``index.json``         model id -> tree, grade, config facts; other classes of the same config
 ``trees/*.json``       one module tree each, as ``ModuleTree.to_json`` writes it
-``dimensions.json``    the config fields that decide a class's shapes, and their values per tree
+``dimensions.json.z``  the config fields that decide a class's shapes, and their values per tree
 ``architectures/*.z``  one model type each: its classes' templates, tasks, switches, parts; JSON
                        compressed with zlib, since plain it would be half of the package
 ``classes.json``       model type -> the classes that are its own
@@ -589,12 +589,13 @@ def is_stored(entry: Entry) -> bool:
 
 @lru_cache
 def _stored(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((DATA / name).read_text(encoding="utf-8"))
+    raw = (DATA / name).read_bytes()
+    data: dict[str, Any] = json.loads(zlib.decompress(raw) if name.endswith(".z") else raw)
     return data
 
 
 def write_models(graded: list[Entry], pool: dict[str, list[Any]], *, keep: bool = False) -> None:
-    """index.json, trees/, dimensions.json and evidence.json; ``keep``: beside what they hold."""
+    """index.json, trees/, dimensions.json.z and evidence.json; ``keep``: beside what they hold."""
     trees = Trees()
     index: dict[str, Any] = {}
     evidence: dict[str, Any] = {}
@@ -603,7 +604,7 @@ def write_models(graded: list[Entry], pool: dict[str, list[Any]], *, keep: bool 
     sized: dict[str, Entry] = {}
     if keep:
         index, evidence = dict(_stored("index.json")), dict(_stored("evidence.json"))
-        dimensions.update(_stored("dimensions.json"))
+        dimensions.update(_stored("dimensions.json.z"))
         for path in (DATA / "trees").glob("*.json"):
             trees.keep(path.stem, path.read_text(encoding="utf-8").rstrip("\n"))
         for cls, known in dimensions.items():
@@ -656,7 +657,7 @@ def write_models(graded: list[Entry], pool: dict[str, list[Any]], *, keep: bool 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n", encoding="utf-8", newline="\n")
     dump(DATA / "index.json", index)
-    dump(DATA / "dimensions.json", dimensions)
+    dump(DATA / "dimensions.json.z", dimensions)
     dump(DATA / "evidence.json", evidence)
 
 
@@ -713,7 +714,7 @@ def report(
         elif before[name] != after[name]:
             print(f"changed: {name}" + (f": {after[name]}" if "/" in name else ""))
     grades = Counter(entry.grade for entry in graded)
-    sizes = {p.name: p.stat().st_size for p in DATA.glob("*.json")}
+    sizes = {p.name: p.stat().st_size for p in DATA.glob("*.json*")}
     for part in ("trees", "architectures"):
         files = list((DATA / part).iterdir())
         sizes[f"{part}/ ({len(files)} files)"] = sum(p.stat().st_size for p in files)

@@ -10,8 +10,9 @@ Grades mean what they mean in ``tools/catalogue.py``. ``exact``: the index says 
 the tree built here has the published count again. ``dims``: two projects give the same values, or
 the tree is that of an *exact* model. ``named``: one source; the tree loses its sizes.
 
-``index.json``   ``models``: id -> component -> ``tree`` and ``grade``, or the transformers class of
-                 a text encoder; ``same``: names of the same weights; ``classes``: class -> its
+``pipelines.json``
+                 ``models``: id -> component -> ``tree`` and ``grade``, or the transformers class
+                 of a text encoder; ``same``: names of the same weights; ``classes``: class -> its
                  template; ``configs``: tree -> the values that it was built with; ``defaults``:
                  class -> those that a config may leave out
 ``*.z``          one module tree each, as ``ModuleTree.to_json`` writes it, compressed with zlib
@@ -211,7 +212,7 @@ def main() -> None:
         old.unlink()
     for name, text in trees.texts.items():
         (DATA / f"{name}.json.z").write_bytes(zlib.compress(text.encode(), 9))
-    for file, value in (("index.json", index), ("sources.json", sources)):
+    for file, value in (("pipelines.json", index), ("sources.json", sources)):
         (DATA / file).write_text(_lines(value), encoding="utf-8", newline="\n")
     print(f"{len(models)} models, {len(trees.texts)} trees, {len(classes)} templates")
     for part, tree in built:

@@ -165,7 +165,7 @@ def best_entry(tree: str) -> Entry:
 
 def dimensions(cls: str) -> dict[str, dict[str, Any]]:
     """Stored trees of a class -> the config values that decide its shapes."""
-    found: dict[str, dict[str, Any]] = _read("dimensions.json").get(cls, {})
+    found: dict[str, dict[str, Any]] = _read("dimensions.json.z").get(cls, {})
     return found
 
 

@@ -45,7 +45,7 @@ class Pipeline(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _index() -> dict[str, Any]:
-    index: dict[str, Any] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    index: dict[str, Any] = json.loads((FOLDER / "pipelines.json").read_text(encoding="utf-8"))
     return index
 
 

@@ -19,7 +19,7 @@ def test_every_tree_is_referenced_and_every_reference_is_there():
         tree for entry in catalogue.models() for tree in (entry.tree, *entry.others.values())
     }
     assert referenced == {path.stem for path in (MODELS / "trees").glob("*.json")}
-    sized = {tree for cls in catalogue._read("dimensions.json").values() for tree in cls}
+    sized = {tree for cls in catalogue._read("dimensions.json.z").values() for tree in cls}
     assert sized <= referenced
     for model_type, classes in catalogue._read("classes.json").items():
         known = catalogue.architecture(model_type)
