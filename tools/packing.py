@@ -59,12 +59,16 @@ def write(name: str, text: bytes, like: bytes = b"") -> None:
     older = _older(name)
     before = _plain(name) if older is not None else b""
     rest = _plain(older, before) if older is not None else b""
+    _put(name, text, like)
+    if older is not None and rest and before != text:
+        _put(older, rest, text)
+
+
+def _put(name: str, text: bytes, like: bytes) -> None:
     path = packed.MODELS / f"{name}.z"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(compress(text, packed.against(name, like)))
     (packed.MODELS / name).unlink(missing_ok=True)
-    if older is not None and rest and before != text:
-        write(older, rest, text)
 
 
 # Folder -> that of the files about older releases that are compressed against its own.
@@ -93,7 +97,7 @@ def pack_folder(folder: str) -> None:
     path.write_bytes(compress(dictionary, b""))
     packed._dictionary.cache_clear()
     for name, text in texts.items():
-        write(name, text)
+        _put(name, text, b"")
 
 
 def names_in(path: Path, folder: str) -> set[str]:

@@ -303,11 +303,14 @@ def read_all(releases: Path, folder: Path, jobs: dict[str, list[Any]]) -> dict[s
     versions = sorted((path.name for path in releases.iterdir()), key=version_key)
     for version in order(versions, WHOLE):
         dumps = load_cached(folder)
-        if minor(version) in WHOLE:
-            if version not in dumps:
-                read_release(releases / version, folder / f"{version}.json.z", None, jobs)
+        if minor(version) not in WHOLE:
+            types, known = needed(dumps, version, jobs)
+        elif version in dumps:
+            types = set()
+            known = {name: job for name, job in jobs.items() if name not in dumps[version].known}
+        else:
+            read_release(releases / version, folder / f"{version}.json.z", None, jobs)
             continue
-        types, known = needed(dumps, version, jobs)
         if types or known or version not in dumps:
             number = len(dumps[version].parts) if version in dumps else 0
             out = folder / f"{version}+{number}.json.z"

@@ -339,6 +339,8 @@ class RecipeSubject:
             # A framework of that PEFT's age does not pass on what the config does not write.
             if name in known or self.dialect.name == "peft" or self.recipe.written(name)
         }
+        if "no-wrapper" in lowered.patches:
+            passed.pop("task_type", None)
 
         def run(values: Mapping[str, Any]) -> Injection:
             return inject(
@@ -379,6 +381,8 @@ class RecipeSubject:
             return f"how {self.dialect.applied_by} uses memory is not known"
         if self.dialect.name in _DIVIDING:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
+        if self.tree is not None and "library" in self.tree.facts:
+            return "what the activations of a diffusion model take is not known"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
         around = self.document.parts[self.recipe.part].launchers

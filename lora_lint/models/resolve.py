@@ -246,7 +246,9 @@ class _Search(NamedTuple):
         if "peft_type" in values and "model_type" not in values:
             return self._adapter(values, path, name)
         if "_class_name" in values:
-            return Unresolved(f"{name} is a diffusers model, which is not covered yet", name)
+            from lora_lint.models.diffusers import from_folder
+
+            return from_folder(self, path, values, name, where)
         return self._of_config(ConfigFile(values), name, where)
 
     def _of_config(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
@@ -325,6 +327,10 @@ class _Search(NamedTuple):
 
         found = find(asked)
         if found is None:
+            from lora_lint.models.diffusers import from_catalogue
+
+            if (of_pipeline := from_catalogue(self, asked)) is not None:
+                return of_pipeline
             reason = f"{asked} is not in the catalogue and not on this disk; pass --model"
             return Unresolved(reason, asked)
         if found.remote_code is not None:
