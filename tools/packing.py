@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDERS = ("architectures", "trees")
 # Single files that are large and not read by people.
-SINGLE = ("dimensions.json", "evidence.json")
+SINGLE = ("dimensions.json", "evidence.json", "names.json")
 
 
 def compress(text: bytes, dictionary: bytes) -> bytes:

@@ -25,9 +25,9 @@ def read(name: str, like: bytes = b"") -> bytes:
     Raises ``OSError`` where there is none.
     """
     try:
-        packed = (MODELS / f"{name}.z").read_bytes()
+        return (MODELS / name).read_bytes()  # one that was written and not compressed yet
     except FileNotFoundError:
-        return (MODELS / name).read_bytes()
+        packed = (MODELS / f"{name}.z").read_bytes()
     return zlib.decompressobj(zdict=against(name, like)).decompress(packed)
 
 
