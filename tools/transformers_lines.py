@@ -384,12 +384,11 @@ class Store:
         return {"trees": rows, **nodes}
 
 
-def of_model_type(dumps: dict[str, Dump], model_type: str, proofs: Any) -> dict[str, Any] | None:
-    """The file of a model type, None where the newest release's trees hold for all."""
+def of_model_type(dumps: dict[str, Dump], model_type: str, proofs: Any) -> dict[str, Any]:
+    """The file of a model type."""
     *_, last = dumps.values()
     store = Store()
     names: dict[str, list[list[Any]]] = {}
-    tasks: dict[str, list[list[Any]]] = {}
     for cls in sorted(c for m, c in all_classes(dumps) if m == model_type):
         newest = last.state(model_type, cls)
         own = newest if newest not in (NOT_BUILT, NOT_THERE) else None
@@ -406,28 +405,7 @@ def of_model_type(dumps: dict[str, Dump], model_type: str, proofs: Any) -> dict[
                 more = proofs(model_type, cls, tree) if own is not None else {}
                 row[2] = store.number(row[2], template_form(tree), more)
         names[cls] = rows
-        found = changed_tasks(dumps, model_type, cls)
-        if found:
-            tasks[cls] = found
-    data: dict[str, Any] = {"names": names}
-    if tasks:
-        data["tasks"] = tasks
-    return {**data, **store.tables(model_type)}
-
-
-def changed_tasks(dumps: dict[str, Dump], model_type: str, cls: str) -> list[list[Any]]:
-    """Ranges in which other auto classes lead to a class than in the newest release."""
-    *_, last = dumps.values()
-
-    def tasks(dump: Dump) -> Any:
-        section = dump.section(model_type)
-        if section is None:
-            return None
-        return section["tasks"].get(cls)
-
-    newest = tasks(last)
-    rows = ranges(dumps, tasks, None)
-    return [row for row in rows if row[2] != newest]
+    return {"names": names, **store.tables(model_type)}
 
 
 def of_known(dumps: dict[str, Dump], name: str, job: list[Any]) -> tuple[dict[str, Any], list[str]]:

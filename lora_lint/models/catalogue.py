@@ -78,14 +78,6 @@ class Architecture(NamedTuple):
         """The class that ``AutoModelFor<task>`` gives, ``AutoModel`` for an empty task."""
         return next((c for c, d in self.data["trees"].items() if task in d.get("tasks", ())), None)
 
-    def with_tasks(self, tasks: Mapping[str, list[str]]) -> Architecture:
-        """The same where other auto classes lead to some classes."""
-        trees = {
-            cls: {**entry, "tasks": tasks[cls]} if cls in tasks else entry
-            for cls, entry in self.data["trees"].items()
-        }
-        return self._replace(data={**self.data, "trees": trees})
-
     @property
     def switches(self) -> Mapping[str, Mapping[str, Any]]:
         """Config field -> ``default``, ``rule``, and the names it ``adds`` and ``drops``."""

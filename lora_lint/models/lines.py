@@ -82,13 +82,6 @@ class Lines(NamedTuple):
         found: Mapping[str, str] = self.data["trees"][number].get("fused", {})
         return found
 
-    def tasks(self, cls: str, line: Line) -> list[str] | None:
-        """The auto classes that lead to a class, None where they are those of the newest release
-        (``AutoModelForCausalLM`` without its first part).
-        """
-        found: list[str] | None = _in_range(self.data.get("tasks", {}).get(cls, ()), line)
-        return found
-
 
 # Releases -----------------------------------------------------------------------------------------
 
@@ -233,17 +226,6 @@ def why_none(model_type: str | None, cls: str, version: str) -> str | None:
 
 def _not_known(cls: str, version: str) -> str:
     return f"which module names {cls} has in transformers {version} is not known"
-
-
-def tasks_of(model_type: str, version: str | None) -> Mapping[str, list[str]]:
-    """The classes of a model type to which other auto classes lead than in the newest release."""
-    if version is None or (line := line_of(version)).newest:
-        return {}
-    own = of_model_type(model_type)
-    if own is None:
-        return {}
-    found = {cls: own.tasks(cls, line) for cls in own.data.get("tasks", {})}
-    return {cls: tasks for cls, tasks in found.items() if tasks is not None}
 
 
 def _owner(model_type: str | None, cls: str) -> str | None:

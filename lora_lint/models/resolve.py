@@ -343,7 +343,7 @@ class _Search(NamedTuple):
                 tree = replace(tree, grade="dims")
         else:
             model_type = found.model_type or catalogue.model_type_of(found.cls or "")
-            known = self._architecture(model_type) if model_type else None
+            known = catalogue.architecture(model_type) if model_type else None
             if known is None:
                 return Unresolved(f"{asked} has no template in the catalogue; pass --model", asked)
             cls = _class_for(known, found.cls, self.wanted)
@@ -365,7 +365,7 @@ class _Search(NamedTuple):
         if plain or self.wanted.cls == own or _ends_so(own, self.wanted):
             return entry.load(), entry.tree
         tree = entry.load()
-        known = self._architecture(tree.model_type or "")
+        known = catalogue.architecture(tree.model_type or "")
         if known is None:
             return tree, entry.tree
         cls = _class_for(known, own, self.wanted)
@@ -399,16 +399,6 @@ class _Search(NamedTuple):
                 source += f", sizes with transformers {self.wanted.transformers} unknown"
             tree = found
         return Resolution(tree, name, source, remote_code)
-
-    def _architecture(self, model_type: str) -> Architecture | None:
-        """What transformers builds for a model type, by the auto classes of the user's release."""
-        known = catalogue.architecture(model_type)
-        if known is None or self.wanted.transformers is None:
-            return known
-        from lora_lint.models import lines
-
-        tasks = lines.tasks_of(model_type, self.wanted.transformers)
-        return known.with_tasks(tasks) if tasks else known
 
 
 _FILES: Final = ("config.json", "adapter_config.json", "model_index.json")
