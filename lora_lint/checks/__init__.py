@@ -1,6 +1,7 @@
 """The rules' logic, one module per family."""
 
 from lora_lint.checks import (
+    architectures,
     config_files,
     distributed,
     embeddings,
@@ -23,6 +24,7 @@ __all__ = [
     "Context",
     "DocumentSubject",
     "RecipeSubject",
+    "architectures",
     "config_files",
     "distributed",
     "embeddings",
