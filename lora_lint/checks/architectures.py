@@ -26,6 +26,7 @@ from lora_lint.injection.config import construct
 from lora_lint.injection.matching import Matcher
 from lora_lint.models.module_tree import ADAPTABLE
 from lora_lint.models.renamed import renames
+from lora_lint.recipe import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,6 +53,12 @@ def _entries(subject: RecipeSubject) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def _given(subject: RecipeSubject, name: str) -> bool:
+    """Whether a field holds anything, known or not."""
+    value = subject.value(name)
+    return value is UNKNOWN or bool(value)
+
+
 def _tower(name: str) -> str | None:
     """The name of the encoder that a module is part of, None for one of the language model."""
     parts = name.split(".")
@@ -65,7 +72,7 @@ def target_hits_vision_tower(subject: RecipeSubject) -> Iterator[Finding]:
     tree, modules = subject.tree, subject.injection.modules
     if tree is None or not tree.facts.get("generates") or not modules:
         return
-    if subject.dialect.name in (*_ASKING, *_ASKING_TOO) or subject.value("exclude_modules"):
+    if subject.dialect.name in (*_ASKING, *_ASKING_TOO) or _given(subject, "exclude_modules"):
         return
     inside = Counter(tower for name in modules if (tower := _tower(name)) is not None)
     hits = sum(inside.values())
@@ -192,7 +199,7 @@ def _names_without(subject: RecipeSubject, unwanted: set[str]) -> list[str]:
 def moe_experts_not_adapted(subject: RecipeSubject) -> Iterator[Finding]:
     """Names of experts reach none, since these are stacked in parameters."""
     entries, tree, injection = written_targets(subject), subject.tree, subject.injection
-    if not entries or tree is None or subject.value("target_parameters"):
+    if not entries or tree is None or _given(subject, "target_parameters"):
         return
     if injection.error is not None and not injection.error.message.startswith("Target modules"):
         return
@@ -300,7 +307,7 @@ def _target_parameters(
         left = [entry for i, entry in enumerate(written) if i not in gone]
         changes.append(Set("target_modules", left))
     title = f"target_parameters: {quoted(entries)}"
-    if subject.kwargs.get("lora_dropout"):
+    if subject.kwargs.get("lora_dropout") not in (None, 0, UNKNOWN):
         changes.append(Set("lora_dropout", 0.0))
         title += ", lora_dropout: 0.0"
     return (Wish(title, tuple(changes)),)
@@ -313,7 +320,7 @@ def all_linear_leaves_out_experts(subject: RecipeSubject) -> Iterator[Finding]:
     if tree is None or not is_all_linear(subject.value("target_modules")) or injection.error:
         return
     experts = mixtures.stacked_experts(tree)
-    if not experts or subject.value("target_parameters"):
+    if not experts or _given(subject, "target_parameters"):
         return
     if mixtures.reached(experts, injection.parameters) or not injection.modules:
         return
@@ -454,13 +461,13 @@ def _as_parameters(subject: RecipeSubject, entries: list[Any], indexes: list[int
 
 
 def _weights(subject: RecipeSubject, entries: list[Any], indexes: list[int]) -> tuple[Wish, ...]:
-    if subject.value("target_parameters"):
+    if _given(subject, "target_parameters"):
         return ()
     weights = [f"{entries[i]}.weight" for i in indexes]
     left = [entry for i, entry in enumerate(entries) if i not in indexes]
     changes: list[Change] = [Set("target_parameters", weights), Set("target_modules", left)]
     title = f"target_parameters: {quoted(weights)}"
-    if subject.kwargs.get("lora_dropout"):
+    if subject.kwargs.get("lora_dropout") not in (None, 0, UNKNOWN):
         changes.append(Set("lora_dropout", 0.0))
         title += ", lora_dropout: 0.0"
     return (Wish(title, tuple(changes)),)
@@ -483,7 +490,7 @@ def default_targets_lost(subject: RecipeSubject) -> Iterator[Finding]:
     tables = expert_tables(tree.model_type, subject.peft, subject.transformers)
     if subject.value("target_modules") is not None or not isinstance(default, list):
         return
-    if tables is None or subject.value("target_parameters"):
+    if tables is None or _given(subject, "target_parameters"):
         return
     result = reach(subject.inject({"target_modules": default}))
     yield Finding(
