@@ -6,9 +6,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from lora_lint.recipe import UNKNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lora_lint.checks.subject import RecipeSubject
     from lora_lint.models import ModuleTree
 
 # What frameworks and papers call the three weights of an expert.
@@ -76,3 +79,9 @@ def is_expert_name(entry: object, experts: dict[str, tuple[str, ...]]) -> bool:
     if "shared" in before:
         return False
     return leaf in EXPERT_NAMES or any(leaf in parameters for parameters in experts.values())
+
+
+def given(subject: RecipeSubject, name: str) -> bool:
+    """Whether a field holds anything, known or not."""
+    value = subject.value(name)
+    return value is UNKNOWN or bool(value)

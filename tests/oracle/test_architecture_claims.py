@@ -273,3 +273,63 @@ def test_tm123_elsewhere_merging_changes_nothing() -> None:
     assert not merging_changes(tied_llama(), target_modules=["q_proj", "up_proj"])
     untied = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL))
     assert not merging_changes(untied, target_modules=["q_proj", "lm_head"])
+
+
+# Names of other releases -------------------------------------------------------------------------
+
+TINY: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+TINY |= {"num_attention_heads": 4}
+IMAGE = {"image_size": 28, "patch_size": 14}
+
+
+def hits(base: nn.Module, **config: Any) -> list[str]:
+    names = peft.get_peft_model(base, peft.LoraConfig(**config)).base_model.targeted_module_names
+    return sorted(names)
+
+
+def vit(cls: str) -> nn.Module:
+    built: nn.Module = getattr(transformers, cls)(transformers.ViTConfig(**TINY, **IMAGE))
+    return built
+
+
+def neox() -> nn.Module:
+    return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**TINY, vocab_size=64))
+
+
+def llava() -> nn.Module:
+    text = transformers.LlamaConfig(**TINY, vocab_size=64)
+    vision = transformers.CLIPVisionConfig(**TINY, **IMAGE)
+    config = transformers.LlavaConfig(text_config=text, vision_config=vision)
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def test_tm128_old_names_of_a_vit_and_a_head() -> None:
+    with pytest.raises(ValueError, match="not found in the base model"):
+        hits(vit("ViTForImageClassification"), target_modules=["query", "value"])
+    assert len(hits(vit("ViTForImageClassification"), target_modules=["q_proj", "v_proj"])) == 4
+    names = hits(neox(), target_modules=["query_key_value", "embed_out"])
+    assert {name.rpartition(".")[2] for name in names} == {"query_key_value"}
+
+
+@pytest.mark.parametrize(("head", "trained"), [("embed_out", False), ("lm_head", True)])
+def test_tm129_the_head_of_neox(head: str, trained: bool) -> None:
+    lora = peft.LoraConfig(target_modules=["query_key_value"], modules_to_save=[head])
+    names = [name for name, _ in peft.get_peft_model(neox(), lora).named_parameters()]
+    assert any("modules_to_save" in name for name in names) is trained
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"language_model\.model\..*\.q_proj", r".*vision_tower\.vision_model\..*\.q_proj"]
+)
+def test_tm131_old_paths_of_llava(pattern: str) -> None:
+    with pytest.raises(ValueError, match="not found in the base model"):
+        hits(llava(), target_modules=pattern)
+
+
+def test_tm131_new_paths_of_llava() -> None:
+    assert len(hits(llava(), target_modules=r"model\.language_model\..*\.q_proj")) == 2
+    assert len(hits(llava(), target_modules=r".*vision_tower\.encoder\..*\.q_proj")) == 2
+
+
+def test_tm132_dense_of_a_vit_is_its_pooler() -> None:
+    assert hits(vit("ViTModel"), target_modules=["dense"]) == ["pooler.dense"]
