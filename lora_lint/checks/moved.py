@@ -89,7 +89,8 @@ def _severity(subject: RecipeSubject, there: There, worst: Severity = "error") -
     has an older one.
     """
     assumed = subject.context.environment.transformers is None
-    return "info" if assumed and version_key(there.release) >= (5,) else worst
+    newer = version_key(there.release) > version_key(subject.transformers)
+    return "info" if assumed and newer else worst
 
 
 def _in_words(there: There, subject: RecipeSubject) -> str:
