@@ -38,15 +38,18 @@ class There(NamedTuple):
 
 def elsewhere(subject: RecipeSubject) -> Iterator[There]:
     """The same model in the releases that a config may have been written for instead, where names
-    are others than in the user's.
+    are others than in the user's: of each naming the newest release, the newest first.
     """
     tree, own = subject.tree, subject.transformers
-    if tree is None:
+    if tree is None or (stored := lines.of_model_type(tree.model_type)) is None:
         return
+    seen = {stored.number(tree.cls, lines.line_of(own))}
     for release in reversed(lines.measured()):
+        number = stored.number(tree.cls, lines.line_of(release))
         first, last = sorted((release, own), key=version_key)
-        if renames(tree.model_type, tree.cls, first, last) is None:
+        if number in seen or renames(tree.model_type, tree.cls, first, last) is None:
             continue
+        seen.add(number)
         other = subject.at(subject.line._replace(transformers=release)).tree
         if other is not None and other.cls == tree.cls:
             yield There(release, other)
