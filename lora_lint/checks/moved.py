@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.checks import mixtures, names
@@ -71,8 +71,18 @@ def _became(subject: RecipeSubject, there: There, leaf: str) -> tuple[str, ...]:
         change = renames(tree.model_type, tree.cls, own, there.release)
         pairs = change.became.items() if change else ()
         found = tuple(old for old, new in pairs if leaf in new and old != leaf)
-    here = {name.rpartition(".")[2] for name, _ in tree.named_modules()}
-    return tuple(name for name in found if name in here)
+    return tuple(name for name in found if name in _parts(tree))
+
+
+@lru_cache(maxsize=4)
+def _parts(tree: ModuleTree) -> frozenset[str]:
+    """The last parts of all names."""
+    return frozenset(name.rpartition(".")[2] for name, _ in tree.named_modules())
+
+
+def _may_be_dead(subject: RecipeSubject, field: str, entry: object) -> bool:
+    """Whether an entry, or a pattern, may match nothing: a look that costs no walk."""
+    return subject.injection.error is not None or entry in subject.injection.unmatched[field]
 
 
 def _hits(tree: ModuleTree, has: Callable[[str], bool], *, all_kinds: bool = False) -> list[str]:
@@ -115,7 +125,9 @@ def target_renamed(subject: RecipeSubject) -> Iterator[Finding]:
     experts = mixtures.stacked_experts(tree)
     for index, entry in enumerate(entries):
         named = subject.targets([entry])
-        if not isinstance(entry, str) or _hits(tree, named.has, all_kinds=True):
+        if not isinstance(entry, str) or not _may_be_dead(subject, "target_modules", entry):
+            continue
+        if _hits(tree, named.has, all_kinds=True):
             continue
         if mixtures.is_expert_name(entry, experts):
             continue  # TM111
@@ -164,7 +176,9 @@ def _renamed_in_pattern(subject: RecipeSubject, pattern: str) -> Iterator[Findin
     tree = subject.tree
     assert tree is not None  # noqa: S101
     named = EntrySet(pattern)
-    if _hits(tree, named.has, all_kinds=True):
+    if not _may_be_dead(subject, "target_modules", pattern) or _hits(
+        tree, named.has, all_kinds=True
+    ):
         return
     for there in elsewhere(subject):
         hits = _hits(there.tree, named.has)
@@ -256,9 +270,11 @@ def target_path_moved(subject: RecipeSubject) -> Iterator[Finding]:
             continue
         value = subject.value(field)
         if isinstance(value, str) and not is_all_linear(value) and not pattern_problem(value):
-            yield from _moved(subject, field, None, EntrySet(value).has)
+            if _may_be_dead(subject, field, value):
+                yield from _moved(subject, field, None, EntrySet(value).has)
+            continue
         for index, entry in enumerate(value if isinstance(value, list) else ()):
-            if isinstance(entry, str) and "." in entry:
+            if isinstance(entry, str) and "." in entry and _may_be_dead(subject, field, entry):
                 named = subject.targets([entry]) if field == "target_modules" else EntrySet([entry])
                 yield from _moved(subject, field, index, named.has)
     yield from _moved_layers(subject)
@@ -394,16 +410,15 @@ def target_reaches_less(subject: RecipeSubject) -> Iterator[Finding]:
     entries, tree, injection = written_targets(subject), subject.tree, subject.injection
     if not entries or tree is None or injection.error or not subject.names_changed:
         return
-    for index, entry in enumerate(entries):
+    places = [there for there in elsewhere(subject) if comparable(tree, there.tree)]
+    for index, entry in enumerate(entries if places else ()):
         if not isinstance(entry, str):
             continue
         named = subject.targets([entry])
         now = _outside_experts(tree, named.has)
         if not now or not any(named.has(name) for name in injection.modules):
             continue
-        for there in elsewhere(subject):
-            if not comparable(tree, there.tree):
-                continue
+        for there in places:
             then = _outside_experts(there.tree, named.has)
             leaf = entry.rpartition(".")[2]
             new = tuple(name for name in _became(subject, there, leaf) if name != leaf)
