@@ -44,11 +44,11 @@ def reached(holders: Iterable[str], names: Iterable[str]) -> bool:
 
 def parameter_entries(experts: dict[str, tuple[str, ...]]) -> list[str]:
     """What target_parameters must hold to reach the experts: ``mlp.experts.gate_up_proj``."""
-    entries = (
-        f"{'.'.join(name.split('.')[-2:])}.{parameter}"
+    ends = {
+        ".".join(part for part in name.split(".")[-2:] if not part.isdigit()): parameters
         for name, parameters in experts.items()
-        for parameter in parameters
-    )
+    }
+    entries = (f"{end}.{parameter}" for end, parameters in ends.items() for parameter in parameters)
     return list(dict.fromkeys(entries))
 
 

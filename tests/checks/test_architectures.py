@@ -77,3 +77,12 @@ def test_names_of_another_family_do_not_mean_the_encoder() -> None:
     targets = "[gate_proj, up_proj, down_proj, q_proj]"
     assert found("zai-org/GLM-4.6V-Flash", targets, "TM109", **NEW)
     assert not found("google/gemma-3-4b-it", "[q_proj, v_proj, fc1]", "TM109", **NEW)
+
+
+def test_experts_of_a_layer_are_named_once() -> None:
+    """Gemma 4 has its experts right under the layer, not in its mlp."""
+    options = Options(isolated=True, **NEW)
+    text = TEXT % ("google/gemma-4-26B-A4B-it", "all-linear")
+    fixes = [f for d in lint_text(text, "train.yaml", options).diagnostics for f in d.fixes]
+    titles = [fix.title for fix in fixes if "target_parameters" in fix.title]
+    assert titles == ["target_parameters: [experts.gate_up_proj, experts.down_proj]"]
