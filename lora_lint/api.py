@@ -10,10 +10,11 @@ from lora_lint.models.resolve import Resolution, resolve
 from lora_lint.settings import Options, Settings, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from lora_lint.models import ModuleTree
+    from lora_lint.reports.text import Style
 
 __all__ = ["Options", "Report", "check", "lint_file", "lint_text", "resolve_model"]
 
@@ -28,19 +29,31 @@ class Report(engine.Report):
     """
 
     def __repr__(self) -> str:
-        from lora_lint.reports import text
-
-        return "\n".join(text.render(self))
+        return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from lora_lint.reports.notebook import html
 
-        return f"<pre>{escape(repr(self))}</pre>"
+        return html(self._lines)
+
+    def _lines(self, style: Style | None = None) -> Iterator[str]:
+        from lora_lint.reports import text
+
+        yield from text.render(self, style or text.plain)
 
     def raise_for_errors(self) -> None:
         """Raises ``LoraLintError`` with the report if it holds an error."""
         if any(diagnostic.severity == "error" for diagnostic in self.diagnostics):
             raise LoraLintError(repr(self))
+
+
+class _Checked(Report):
+    """A report on objects, not on a file."""
+
+    def _lines(self, style: Style | None = None) -> Iterator[str]:
+        from lora_lint.reports.notebook import of_objects
+
+        yield from of_objects(self, style)
 
 
 def _report(found: engine.Report) -> Report:
@@ -84,16 +97,19 @@ def resolve_model(
 def check(config: Any, model: Any, *, peft: str | None = None) -> Report:
     """Judge a real ``peft.LoraConfig`` on a real model, before ``get_peft_model``.
 
-    ``peft`` is the version to decide for, by default the installed one. Raises ``ValueError`` if
-    the model already carries adapters.
+    ``config`` may also be a ``PeftModel`` or its ``peft_config``, with one adapter. ``peft`` is the
+    version to decide for, by default the installed one. Raises ``ValueError`` if the model already
+    carries adapters, ``TypeError`` for another config or model.
     """
     import json
 
     from lora_lint.models.from_model import read_model
 
+    config = _lora_config(config)
     tree = read_model(model)
     environment = Environment(
-        Version(peft, "peft=") if peft else _installed("peft"), _installed("transformers")
+        Version(peft, "the argument peft") if peft else _installed("peft"),
+        _installed("transformers"),
     )
     linter = engine.Linter(Settings(environment=environment, isolated=True))
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
@@ -101,7 +117,24 @@ def check(config: Any, model: Any, *, peft: str | None = None) -> Report:
     linter.context = linter.context._replace(resolution=resolution)
     text = json.dumps(_stated(config), indent=2)
     result = linter.lint("LoraConfig.json", text)
-    return _report(engine.Report((result,), (), linter.settings))
+    return _Checked((result,), (), linter.settings)
+
+
+def _lora_config(config: Any) -> Any:
+    """The LoraConfig that is meant.
+
+    Raises ``TypeError`` for something else, ``ValueError`` where there are several.
+    """
+    held = getattr(config, "peft_config", config)  # a PeftModel has them by adapter
+    if isinstance(held, dict) and held and all(hasattr(c, "peft_type") for c in held.values()):
+        if len(held) > 1:
+            names = ", ".join(map(repr, held))
+            raise ValueError(f"there are several adapters ({names}); pass the config of one")
+        held = next(iter(held.values()))
+    kind = getattr(held, "peft_type", None)
+    if getattr(kind, "value", kind) != "LORA":
+        raise TypeError(f"a peft.LoraConfig is expected, not {type(held).__name__}")
+    return held
 
 
 def _installed(package: str) -> Version | None:

@@ -47,6 +47,11 @@ def _list(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) 
     return tuple(part.strip() for item in value for part in item.split(",") if part.strip())
 
 
+colour = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
+
+
 def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what a config is judged against, and how the answer looks."""
     options = (
@@ -56,14 +61,13 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
             "--transformers-version", metavar="VERSION", help="The transformers you train with."
         ),
         click.option("--gpu", metavar="NAME|SIZE[:N]", help="Such as rtx4090, 24GB or h100:8."),
+        click.option("--online", is_flag=True, help="Fetch config.json from the hub where needed."),
+        click.option(
+            "--live", is_flag=True, help="Build models of unknown sizes with transformers."
+        ),
         click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
         click.option("--isolated", is_flag=True, help="Read no pyproject.toml and no lock file."),
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-        ),
+        colour,
     )
     for option in reversed(options):
         command = option(command)
@@ -243,6 +247,135 @@ def memory(
         return
     style = _style(color, None)
     _print("\n".join(memory_report.render(report, what_if, style)), color)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--r", type=click.IntRange(min=1), default=16, show_default=True, help="The rank.")
+@click.option("--task", metavar="TASK_TYPE", help="PEFT's task type, such as SEQ_CLS.")
+@click.option("--cls", metavar="CLASS", help="The class or auto class of transformers.")
+@click.option("--peft-version", metavar="VERSION", help="[default: the newest known]")
+@click.option("--transformers-version", metavar="VERSION", help="The transformers you train with.")
+@click.option("--online", is_flag=True, help="Fetch config.json from the hub where needed.")
+@click.option("--live", is_flag=True, help="Build models of unknown sizes with transformers.")
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+@colour
+def inspect(model: str, color: str, output_format: str, **given: Any) -> None:
+    """Show a model's modules: what there is to target, and what PEFT's presets take.
+
+    MODEL is an id of the hub, a folder, a config.json or a saved module tree.
+    """
+    found = _inspected(model, **given)
+    if output_format == "json":
+        from lora_lint.reports import inspect_json
+
+        _print(inspect_json.render(found), color)
+        return
+    import shutil
+
+    from lora_lint.reports import inspect_text
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    _print("\n".join(inspect_text.render(found, _style(color, None), width)), color)
+
+
+def _inspected(
+    model: str,
+    r: int,
+    task: str | None,
+    cls: str | None,
+    peft_version: str | None,
+    transformers_version: str | None,
+    online: bool,
+    live: bool,
+) -> Any:
+    """The inspection of a model; one that is not known ends the command with the reason."""
+    from lora_lint import inspection
+    from lora_lint.facts import newest_peft
+    from lora_lint.models import listing
+    from lora_lint.models.resolve import Effort, Unresolved, resolve
+
+    peft = peft_version or newest_peft()
+    task = _task(task)
+    effort = Effort(online, "missing" if live else "no")
+    found = resolve(model, transformers=transformers_version, task=task, cls=cls, effort=effort)
+    if isinstance(found, Unresolved):
+        click.echo("\n".join(listing.why_not(model, found)), err=True)
+        sys.exit(EXIT_USAGE)
+    return inspection.inspect(found, peft=peft, transformers=transformers_version, r=r, task=task)
+
+
+def _task(task: str | None) -> str | None:
+    """PEFT's task type as PEFT spells it."""
+    from lora_lint.facts import newest_peft, task_types
+
+    if task is not None and task.upper() not in task_types(newest_peft()):
+        raise click.UsageError(f"--task is one of {', '.join(task_types(newest_peft()))}")
+    return task.upper() if task is not None else None
+
+
+@main.command()
+@click.argument("model")
+@click.option("-o", "--output-file", type=click.Path(dir_okay=False), help="[default: stdout]")
+@click.option("--task", metavar="TASK_TYPE", help="PEFT's task type, such as SEQ_CLS.")
+@click.option("--cls", metavar="CLASS", help="The class or auto class of transformers.")
+@click.option("--online", is_flag=True, help="Fetch the config.json of a hub's model.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120,
+    show_default=True,
+    help="The longest that the build may take.",
+)
+def snapshot(
+    model: str,
+    output_file: str | None,
+    task: str | None,
+    cls: str | None,
+    seconds: float,
+    online: bool,
+) -> None:
+    """Build a model with the installed transformers, on no device, and write its module tree.
+
+    `inspect`, --model and the settings take that file. Code of the model's own repository is never
+    run.
+    """
+    from lora_lint.models import listing, live
+
+    task = _task(task)
+    try:
+        tree = live.tree_of(model, cls=cls, task=task, seconds=seconds, online=online)
+    except live.NotBuilt as exc:
+        reason = str(exc).replace("; pass --model", "")
+        click.echo(f"{reason}\n{listing.OWN_PROCESS}", err=True)
+        sys.exit(EXIT_USAGE)
+    if output_file is None:
+        click.echo(tree.to_json())
+        return
+    from pathlib import Path
+
+    try:
+        Path(output_file).write_text(tree.to_json() + "\n", encoding="utf-8")
+    except OSError as exc:
+        raise click.UsageError(f"{output_file} can't be written: {exc.strerror}") from None
+    count = tree.parameter_count()
+    sizes = f", {count:,} parameters" if count is not None else ""
+    click.echo(f"{output_file}: {tree.cls}{sizes}, as transformers {tree.transformers} builds it")
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
+def models(words: tuple[str, ...], output_format: str) -> None:
+    """List the models that are known by name; with words, those whose id or class has them all."""
+    from lora_lint.models.listing import listed
+    from lora_lint.reports import models_list
+
+    found = listed(words)
+    if output_format == "json":
+        click.echo(models_list.as_json(found))
+        return
+    click.echo("\n".join(models_list.as_text(found)))
 
 
 @main.command()

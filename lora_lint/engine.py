@@ -26,6 +26,7 @@ from lora_lint.documents.document import NotEditable
 from lora_lint.facts import known_releases
 from lora_lint.fixes import apply_edits, compatible, edits_for
 from lora_lint.judge import judge, rests_on_model, settle
+from lora_lint.models.resolve import Effort
 from lora_lint.rulebook import matches, rules
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Linter:
             aliases=settings.models,
             rules=settings.rules,
             since=_revision(settings.since),
+            effort=Effort(settings.online, "missing" if settings.live else "no"),
         )
 
     def lint(self, path: str, text: str) -> FileResult:

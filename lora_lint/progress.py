@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TextIO
 
 Item = TypeVar("Item")
 
@@ -22,8 +24,8 @@ def shown(items: Iterable[Item], total: int) -> Iterator[Item]:
 
     The line is cleared at the end, also if that is an exception.
     """
-    stream = sys.stderr
-    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+    stream = _terminal()
+    if stream is None:
         yield from items
         return
     due = time.monotonic() + DELAY
@@ -40,3 +42,24 @@ def shown(items: Iterable[Item], total: int) -> Iterator[Item]:
         if said:
             stream.write(f"\r{' ' * len(said)}\r")
             stream.flush()
+
+
+@contextmanager
+def saying(text: str) -> Iterator[None]:
+    """Say on a terminal's standard error what a block does that takes seconds; cleared after it."""
+    stream = _terminal()
+    if stream is not None:
+        stream.write(f"\r{text}")
+        stream.flush()
+    try:
+        yield
+    finally:
+        if stream is not None:
+            stream.write(f"\r{' ' * len(text)}\r")
+            stream.flush()
+
+
+def _terminal() -> TextIO | None:
+    """Standard error, where that is a terminal on which a line can be overwritten."""
+    stream = sys.stderr
+    return stream if stream.isatty() and os.environ.get("TERM") != "dumb" else None

@@ -29,7 +29,8 @@ class Options(NamedTuple):
     lock file or virtual environment for the versions. ``hook``: the files come
     from a pre-commit hook, which passes every file of a type, so that one without LoRA is skipped
     in silence. ``jobs`` is the number of processes of the command line; None chooses it.
-    ``since`` is the git revision to compare with.
+    ``since`` is the git revision to compare with. ``online``: a model's config.json is fetched from
+    the hub where it is needed. ``live``: models of unknown sizes are built with transformers.
     """
 
     model: str | None = None
@@ -49,6 +50,8 @@ class Options(NamedTuple):
     hook: bool = False
     jobs: int | None = None
     since: str | None = None
+    online: bool = False
+    live: bool = False
 
 
 class Settings(NamedTuple):
@@ -70,6 +73,8 @@ class Settings(NamedTuple):
     source: str | None = None
     isolated: bool = False
     since: str | None = None
+    online: bool = False
+    live: bool = False
 
 
 # What --require can ask for.
@@ -112,6 +117,8 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
         source=where or None,
         isolated=options.isolated,
         since=options.since,
+        online=options.online or table.get("online", False),
+        live=options.live or table.get("live", False),
     )
 
 

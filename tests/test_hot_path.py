@@ -53,6 +53,13 @@ def test_a_plain_run_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not modules & set(HEAVY) - {"yaml"}
 
 
+def test_a_model_that_is_not_known_asks_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.replace("NousResearch/Llama-3.2-1B", "acme/unknown"))
+    heavy = {"torch", "transformers", "http", "ssl", "socket", "hashlib", "subprocess", "tempfile"}
+    assert not loaded(path) & heavy
+
+
 def test_json_needs_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "adapter_config.json"
     path.write_text('{"peft_type": "LORA", "base_model_name_or_path": "gpt2", "r": 8}')
@@ -68,3 +75,7 @@ def test_a_lock_file_is_read_without_the_requirement_parser(tmp_path: Path) -> N
     path.write_text(CONFIG)
     modules = loaded(path, "--quiet")
     assert not modules & {*HEAVY, "packaging"} - {"yaml", "tomllib"}
+
+
+def test_inspect_imports_nothing_heavy() -> None:
+    assert not loaded(Path("inspect"), "gpt2") & set(HEAVY)

@@ -17,7 +17,8 @@ How far a tree can be trusted is its grade, and the grade follows from the index
 ``dims``
     The dimensions come from two sources that agree. Either a second copy of the config in another
     repository (``2nd-copy-match``) or another project's table of dimensions (``gpu_poor-match``)
-    says the same; or the published total agreed only after its reading had been corrected
+    says the same; or transformers' own defaults for the model type give the same tree, to the last
+    shape; or the published total agreed only after its reading had been corrected
     (``exact-count-after-adjusted-reference``); or the entry's own config, or litgpt's dimensions
     for it, give the very tree of an *exact* model that it descends from or that descends from it
     (a tuned, renamed or quantized release, ``is_descendant``).
@@ -28,14 +29,17 @@ How far a tree can be trusted is its grade, and the grade follows from the index
 Files, all of them read lazily:
 
 ``index.json``         model id -> tree, grade, config facts; other classes of the same config
-``trees/*.json``       one module tree each, as ``ModuleTree.to_json`` writes it
-``dimensions.json``    the config fields that decide a class's shapes, and their values per tree
-``architectures/*.z``  one model type each: its classes' templates, tasks, switches, parts; JSON
-                       compressed with zlib, since plain it would be half of the package
+``trees/*.z``          one module tree each, as ``ModuleTree.to_json`` writes it
+``dimensions.json.z``  the config fields that decide a class's shapes, and their values per tree
+``architectures/*.z``  one model type each: its classes' templates, tasks, switches, parts
 ``classes.json``       model type -> the classes that are its own
-``evidence.json``      model id -> where its dimensions come from; for people, not read on runs
+``evidence.json.z``    model id -> where its dimensions come from; for people, not read on runs
 
-``known_models.json`` beside this file holds dimensions and counts of models that the folder lacks.
+Those that end in ``.z`` are compressed (``tools/packing.py``): plain, they would be most of the
+package. ``known_models.json`` beside this file holds dimensions and counts of models that the
+folder lacks, or a second source for those that it has. With ``parameters`` the count decides; with
+two or more ``sources``, each read by a person, the values stand in both; with one the entry stays
+*named*.
 """
 
 from __future__ import annotations
@@ -44,12 +48,13 @@ import argparse
 import json
 import re
 import sys
-import zlib
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import packing
 import transformers
 from catalogue_templates import (
     Architecture,
@@ -62,6 +67,7 @@ from catalogue_templates import (
 from catalogue_templates import _alternatives as alternatives
 from meta_models import build, config_of, numberless, read
 
+from lora_lint.models import packed
 from lora_lint.models.storage import write_nodes, write_ties
 
 if TYPE_CHECKING:
@@ -157,6 +163,18 @@ def _known_entry(name: str, model: dict[str, Any], by_id: dict[str, Entry]) -> E
     values = dict(like.values) if like else dict(model["config"])
     cls = like.cls if like else model["class"]
     model_type = like.model_type if like else model["model_type"]
+    if "sources" in model:
+        return Entry(
+            id=name,
+            model_type=model_type,
+            cls=cls,
+            values={**values, "model_type": model_type},
+            count=0,
+            published=None,
+            evidence=["2nd-copy-match"] if len(model["sources"]) > 1 else [],
+            source="; ".join(model["sources"]),
+            synthetic=like is None or name != like.id,
+        )
     rest = model.get("rest", 0)
     return Entry(
         id=name,
@@ -240,6 +258,8 @@ def grade_all(found: list[Entry]) -> list[Entry]:
             entry.grade, entry.reason = "dims", "RahulSChand/gpu_poor's dimensions agree"
         elif "exact-count-after-adjusted-reference" in evidence:
             entry.grade, entry.reason = "dims", "published parameter count, its reading corrected"
+        elif entry.tree is not None and not entry.synthetic and as_by_default(entry):
+            entry.grade, entry.reason = "dims", "transformers' defaults give the same tree"
     exact = [entry for entry in found if entry.grade == "exact"]
     shapes = {entry.id: signature(entry.tree) for entry in found if entry.tree}
     graded = []
@@ -266,6 +286,15 @@ def grade_all(found: list[Entry]) -> list[Entry]:
         if entry.tree is not None:
             graded.append(entry)
     return graded
+
+
+def as_by_default(entry: Entry) -> bool:
+    """Whether a model type's own default config gives the tree that a copy of the config gives."""
+    try:
+        usual = read(entry.cls, config_of(entry.model_type), "exact")
+    except Exception:  # noqa: BLE001 - whatever a class raises: it has no usable defaults
+        return False
+    return entry.tree is not None and signature(usual) == signature(entry.tree)
 
 
 def _published_facts(base: Entry) -> dict[str, Any]:
@@ -450,6 +479,10 @@ class Trees:
             self.names[text] = name
         return self.names[text]
 
+    def keep(self, name: str, text: str) -> None:
+        """Count a stored tree among them."""
+        self.texts[name], self.names[text] = text, name
+
 
 def architecture_file(known: Architecture) -> dict[str, Any]:
     """A model type's templates as JSON: one table of modules, facts that all share said once."""
@@ -482,12 +515,9 @@ def architecture_file(known: Architecture) -> dict[str, Any]:
 
 
 def dump(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON: one line per top-level entry, for readable changes, or compressed as ``.z``."""
+    """Write JSON, one line per top-level entry, for readable changes."""
     compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".z":
-        path.write_bytes(zlib.compress(compact.encode(value).encode(), 9))
-        return
     body = ",\n".join(f"{json.dumps(k)}:{compact.encode(v)}" for k, v in value.items())
     path.write_text(f"{{\n{body}\n}}\n", encoding="utf-8", newline="\n")
 
@@ -500,11 +530,16 @@ def main() -> None:
     parser.add_argument(
         "--keep-architectures", action="store_true", help="do not build the templates again"
     )
+    parser.add_argument(
+        "--added",
+        action="store_true",
+        help="build only models whose sources are not those of evidence.json, keep all else",
+    )
     options = parser.parse_args()
     before = snapshot()
     failures: dict[str, str] = {}
 
-    if options.keep_architectures:
+    if options.keep_architectures or options.added:
         templates = stored_architectures()
     else:
         templates = {}
@@ -515,13 +550,15 @@ def main() -> None:
         print(file=sys.stderr)
 
     found, left_out = entries(options.configs)
+    if options.added:
+        found = [entry for entry in found if not is_stored(entry)]
     graded = grade_all(build_entries(found, failures))
     for entry in graded:
         add_other_classes(entry, templates)
-    write_models(graded, value_pool())
-    if not options.keep_architectures:
+    write_models(graded, value_pool(), keep=options.added)
+    if not (options.keep_architectures or options.added):
         write_architectures(templates)
-    write_classes(templates)
+        write_classes(templates)
     report(graded, left_out, failures, before)
 
 
@@ -539,13 +576,39 @@ def stored_architectures() -> dict[str, Architecture]:
     return result
 
 
-def write_models(graded: list[Entry], pool: dict[str, list[Any]]) -> None:
-    """index.json, trees/, dimensions.json and evidence.json."""
+def is_stored(entry: Entry) -> bool:
+    """Whether the files hold a model as its sources have it. A *named* one with a config of its
+    own may have got a better grade since by a rule, so it counts as new.
+    """
+    stored = _stored("evidence.json").get(entry.id)
+    if stored is None or (stored["grade"] == "named" and not entry.synthetic):
+        return False
+    return bool(stored["config"] == entry.source and stored["index"] == entry.evidence)
+
+
+@lru_cache
+def _stored(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(packed.read(name))
+    return data
+
+
+def write_models(graded: list[Entry], pool: dict[str, list[Any]], *, keep: bool = False) -> None:
+    """index.json, trees/, dimensions.json and evidence.json; ``keep``: beside what they hold."""
     trees = Trees()
-    index, evidence = {}, {}
+    index: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
     dimensions: dict[str, dict[str, Any]] = defaultdict(dict)
     fields: dict[str, set[str]] = defaultdict(set)
     sized: dict[str, Entry] = {}
+    if keep:
+        index, evidence = dict(_stored("index.json")), dict(_stored("evidence.json"))
+        dimensions.update(_stored("dimensions.json"))
+        for path in (DATA / "trees").glob("*.json*"):
+            name = path.name.partition(".json")[0]
+            trees.keep(name, packed.read(f"trees/{name}.json").decode().rstrip("\n"))
+        for cls, known in dimensions.items():
+            fields[cls] = {field for values in known.values() for field in values["values"]}
+    decided = set(fields)
     for entry in sorted(graded, key=lambda entry: entry.id.lower()):
         assert entry.tree is not None
         tree = entry.tree if entry.grade != "named" else without_sizes(entry.tree)
@@ -566,21 +629,36 @@ def write_models(graded: list[Entry], pool: dict[str, list[Any]]) -> None:
         }
         # A classifier's head has as many rows as it has labels, which no two configs share.
         plain = not re.search("Classification|QuestionAnswering", entry.cls)
-        if plain and tree.sized and name not in sized and entry.values.get("model_type"):
+        known_tree = name in sized or name in dimensions[entry.cls]
+        if plain and tree.sized and not known_tree and entry.values.get("model_type"):
             sized[name] = entry
-            if sum(other.cls == entry.cls for other in sized.values()) <= 2:
+            if (
+                entry.cls not in decided
+                and sum(other.cls == entry.cls for other in sized.values()) <= 2
+            ):
                 fields[entry.cls] |= deciding_fields(entry, pool)
     for name, entry in sized.items():
         dimensions[entry.cls][name] = dimensions_of(entry, fields[entry.cls])
-    for old in (DATA / "trees").glob("*.json"):
+    used = {t for data in index.values() for t in (data["tree"], *data.get("others", {}).values())}
+    texts = {name: text for name, text in trees.texts.items() if name in used}
+    dimensions = {
+        cls: {name: values for name, values in known.items() if name in used}
+        for cls, known in sorted(dimensions.items())
+        if known
+    }
+    index, evidence = (
+        {name: data[name] for name in sorted(data, key=str.lower)} for data in (index, evidence)
+    )
+    for old in (DATA / "trees").glob("*.json*"):
         old.unlink()
-    for name, text in trees.texts.items():
+    for name, text in texts.items():
         path = DATA / "trees" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    packing.pack_folder("trees")
     dump(DATA / "index.json", index)
-    dump(DATA / "dimensions.json", dimensions)
-    dump(DATA / "evidence.json", evidence)
+    packing.write("dimensions.json", json.dumps(dimensions, separators=(",", ":")).encode())
+    packing.write("evidence.json", json.dumps(evidence, separators=(",", ":")).encode())
 
 
 def write_architectures(templates: dict[str, Architecture]) -> None:
@@ -589,7 +667,9 @@ def write_architectures(templates: dict[str, Architecture]) -> None:
         old.unlink()
     built = {name: known for name, known in templates.items() if known.trees}
     for name, known in built.items():
-        dump(DATA / "architectures" / f"{name}.json.z", architecture_file(known))
+        compact = json.dumps(architecture_file(known), separators=(",", ":"))
+        packing.write(f"architectures/{name}.json", compact.encode())
+    packing.pack_folder("architectures")
 
 
 def write_classes(templates: dict[str, Architecture]) -> None:
@@ -613,7 +693,7 @@ def snapshot() -> dict[str, str]:
         for name, entry in json.loads((DATA / "index.json").read_text(encoding="utf-8")).items():
             state[name] = f"{entry['grade']}, {entry['tree']}"
     for path in (DATA / "architectures").glob("*.z"):
-        data = json.loads(zlib.decompress(path.read_bytes()))
+        data = json.loads(packed.read(f"architectures/{path.name.removesuffix('.z')}"))
         for cls in data["trees"]:
             state[f"class {cls}"] = json.dumps([data["modules"], data["classes"]])
     return state
@@ -636,7 +716,7 @@ def report(
         elif before[name] != after[name]:
             print(f"changed: {name}" + (f": {after[name]}" if "/" in name else ""))
     grades = Counter(entry.grade for entry in graded)
-    sizes = {p.name: p.stat().st_size for p in DATA.glob("*.json")}
+    sizes = {p.name: p.stat().st_size for p in DATA.glob("*.json*")}
     for part in ("trees", "architectures"):
         files = list((DATA / part).iterdir())
         sizes[f"{part}/ ({len(files)} files)"] = sum(p.stat().st_size for p in files)

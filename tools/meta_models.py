@@ -66,7 +66,12 @@ def build(cls: str, config: Any) -> Any:
     if model_class.config_class == getattr(config, "sub_configs", {}).get("text_config"):
         config = config.get_text_config()
     with torch.device("meta"):
-        return model_class._from_config(config)
+        model = model_class._from_config(config)
+    if transformers.__version__.startswith("5.0."):
+        # This release alone ties nothing on the meta device (modeling_utils.py ``init_weights``),
+        # and from_pretrained does so later.
+        model.tie_weights(recompute_mapping=False)
+    return model
 
 
 def read(cls: str, config: Any, grade: Grade) -> ModuleTree:

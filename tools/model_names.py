@@ -42,6 +42,7 @@ DATA = Path(__file__).parent.parent / "lora_lint" / "data" / "models" / "names.j
 SERIES = {
     "01-ai/Yi-*": "llama",
     "CohereForAI/aya-23-*": "cohere",
+    "CohereLabs/tiny-aya-*": "cohere2",
     "EleutherAI/gpt-j-6*": "gptj",
     "EleutherAI/gpt-neo-*": "gpt_neo",
     "EleutherAI/gpt-neox-20b": "gpt_neox",
@@ -63,6 +64,8 @@ SERIES = {
     "mistralai/Devstral-Small-2505": "mistral",
     "mistralai/Devstral-Small-2507": "mistral",
     "mistralai/Magistral-Small-250?": "mistral",
+    "mistralai/Mistral-Medium-3.5-128B": "mistral3",
+    "mistralai/Mistral-Small-4-119B-2603": "mistral3",
     "nvidia/NVIDIA-Nemotron-3-Nano-*": "nemotron_h",
     "LiquidAI/LFM2-8B-A1B*": "lfm2_moe",
     "LiquidAI/LFM2-VL-*": "lfm2_vl",
@@ -140,6 +143,8 @@ SERIES = {
     "openai/whisper-*": "whisper",
     "stabilityai/stablelm-2-*": "stablelm",
     "stabilityai/stablelm-3b-4e1t": "stablelm",
+    "stabilityai/stablelm-base-alpha-*": "gpt_neox",
+    "stabilityai/stablelm-tuned-alpha-*": "gpt_neox",
     "stabilityai/stablelm-zephyr-3b": "stablelm",
     "tiiuae/Falcon-H1-*": "falcon_h1",
     "tiiuae/Falcon3-*": "llama",
@@ -154,18 +159,24 @@ REMOTE = {
     "THUDM/glm-4-9b": "ChatGLMModel",
     "THUDM/glm-4-9b-chat": "ChatGLMModel",
     "baichuan-inc/Baichuan*": "BaichuanForCausalLM",
+    "cerebras/btlm-3b-8k-*": "BTLMLMHeadModel",
     "deepseek-ai/Janus-*": "MultiModalityCausalLM",
     "deepseek-ai/deepseek-vl2*": "DeepseekVLV2ForCausalLM",
+    "inclusionAI/LLaDA2.?-*": "LLaDA2MoeModelLM",
     "internlm/internlm-*": "InternLMForCausalLM",
     "internlm/internlm2*": "InternLM2ForCausalLM",
     "microsoft/Phi-3-small-*": "Phi3SmallForCausalLM",
     "microsoft/Phi-3-vision-*": "Phi3VForCausalLM",
+    "nvidia/Nemotron-Flash-*": "NemotronFlashForCausalLM",
+    "nvidia/Nemotron-Labs-Diffusion-*": "NemotronLabsDiffusionModel",
     "openbmb/MiniCPM-2B-*": "MiniCPMForCausalLM",
     "replit/replit-code-*": "ReplitLM",
 }
 # Repositories that hold the same model under another name, beside what the rules below find.
 SAME = {
     "huggyllama/llama-7b": "decapoda-research/llama-7b-hf",  # two conversions of LLaMA 7B
+    "axolotl-ai-co/Mistral-Medium-3.5-128B-BF16": "mistralai/Mistral-Medium-3.5-128B",
+    "axolotl-ai-co/Mistral-Small-4-119B-2603-BF16": "mistralai/Mistral-Small-4-119B-2603",
     "casperhansen/llama-3-70b-fp16": "meta-llama/Meta-Llama-3-70B",
     "Hugofernandez/Mistral-7B-v0.1-colab-sharded": "mistralai/Mistral-7B-v0.1",
     "mhenrichsen/gemma-7b": "google/gemma-7b",
@@ -203,6 +214,8 @@ TUNED = {
     "meta-llama/Llama-4-Scout-17B-16E-Instruct": "meta-llama/Llama-4-Scout-17B-16E",
     "meta-llama/Meta-Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
     "microsoft/Phi-4-mini-reasoning": "microsoft/Phi-4-mini-instruct",
+    "mistralai/Devstral-Small-2505": "mistralai/Magistral-Small-2506",
+    "mistralai/Devstral-Small-2507": "mistralai/Magistral-Small-2507",
     "tiiuae/falcon-7b": "tiiuae/falcon-7b-instruct",
 }
 # Names under which the hub still finds a repository: its organisation's name today and before.

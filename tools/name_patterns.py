@@ -1,9 +1,11 @@
 """Writes the module names of every class of the installed transformers release, as JSON.
 
-    python tools/name_patterns.py 4.57.6.json
+    python tools/name_patterns.py 4.57.6.json [MODEL_TYPE ...]
 
-Run it in an environment of each release to compare; ``tools/renamed_names.py`` compares. Names
-stand for default configs, numbers are ``*``; a class that does not build has the error instead.
+Run it in an environment of each release; of all model types where none are named. Names stand for
+default configs, numbers are ``*``; a class that does not build has the error instead. They are read
+from torch's own ``named_modules()``, so that they are a second source for the catalogue's trees:
+``tests/models/older_names.json`` is made of them.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def main() -> None:
     """Write the names."""
     found: dict[str, dict[str, list[str] | str]] = {}
     for number, (model_type, classes) in enumerate(sorted(meta_models.auto_classes().items())):
+        if sys.argv[2:] and model_type not in sys.argv[2:]:
+            continue
         print(f"\r{number} model types", end="", file=sys.stderr)
         for cls in classes:
             try:

@@ -15,7 +15,7 @@ from lora_lint.facts import known_fields
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.semantics import semantics
-from lora_lint.models.resolve import Resolution, Unresolved, resolve
+from lora_lint.models.resolve import OFFLINE, Effort, Resolution, Unresolved, resolve
 from lora_lint.recipe import NOTHING, Field
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Context(NamedTuple):
 
     ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
     ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
-    where the caller has it. ``since`` is the git revision to compare with.
+    where the caller has it. ``since`` is the git revision to compare with, ``effort`` what may be
+    done to find a model's modules.
     """
 
     environment: Environment = Environment()
@@ -46,6 +47,7 @@ class Context(NamedTuple):
     rules: Mapping[str, Mapping[str, Any]] = NOTHING
     resolution: Resolution | None = None
     since: Revision | None = None
+    effort: Effort = OFFLINE
 
 
 # Frameworks whose runs divide a model.
@@ -238,6 +240,7 @@ class RecipeSubject:
             cls=self.recipe.model_class,
             given=self.context.model,
             aliases=self.context.aliases,
+            effort=self.context.effort,
         )
 
     @cached_property
@@ -337,6 +340,8 @@ class RecipeSubject:
             # A framework of that PEFT's age does not pass on what the config does not write.
             if name in known or self.dialect.name == "peft" or self.recipe.written(name)
         }
+        if "no-wrapper" in lowered.patches:
+            passed.pop("task_type", None)
 
         def run(values: Mapping[str, Any]) -> Injection:
             return inject(
@@ -379,6 +384,8 @@ class RecipeSubject:
             return "how LitGPT's FSDP uses memory is not known"  # on with several devices
         if self.dialect.name in _DIVIDING:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
+        if self.tree is not None and "library" in self.tree.facts:
+            return "what the activations of a diffusion model take is not known"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
         return self.shared if isinstance(self.shared, str) else None
@@ -501,4 +508,14 @@ def _listed(names: list[str]) -> str:
 
 
 def _has_class(tree: ModuleTree, name: str) -> bool:
-    return any(node.cls == name for _, node in tree.named_modules())
+    """Whether a tree has a module of a class; equal subtrees are looked into once."""
+    seen: set[int] = set()
+    waiting = [tree.root]
+    while waiting:
+        node = waiting.pop()
+        if node.cls == name:
+            return True
+        if id(node) not in seen:
+            seen.add(id(node))
+            waiting += node.children.values()
+    return False

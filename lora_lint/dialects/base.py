@@ -101,8 +101,9 @@ class LoraKwargs(NamedTuple):
     """What the framework passes to ``peft.LoraConfig``; parts may be ``UNKNOWN``.
 
     ``source`` is how PEFT gets it: as keywords, or as an adapter_config.json that is loaded.
-    ``patches`` names what the framework changes in PEFT itself, ``unused`` the written targets that
-    it drops because they match nothing.
+    ``patches`` names what the framework changes in PEFT itself or goes round (``no-wrapper``: no
+    PeftModel, so that the task type says nothing), ``unused`` the written targets that it drops
+    because they match nothing.
     """
 
     values: Mapping[str, Any]

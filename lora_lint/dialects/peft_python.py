@@ -61,6 +61,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         ),
         model_class=model_class,
         private={
+            "in_place": run.in_place,
             "positional": any(isinstance(entry.key, int) for entry in call.entries),
             "trainer": any(site.name.endswith("Trainer") for site in calls.sites(document)),
         },
@@ -78,7 +79,8 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  #
             values[name] = recipe.value(name)
     for key in recipe.stray:
         values.setdefault(key.name, None)
-    return LoraKwargs(values)
+    patches = {"no-wrapper"} if recipe.private.get("in_place") else set()
+    return LoraKwargs(values, patches=frozenset(patches))
 
 
 DIALECT: Final = Dialect(

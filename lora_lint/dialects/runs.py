@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
     ``models`` are the calls that may load the model, ``name`` the argument that names it where a
     trainer loads it itself, ``prepared`` the call of ``prepare_model_for_kbit_training`` that the
-    model goes through.
+    model goes through. ``in_place``: the adapter is put into the model, which stays of its class.
     """
 
     models: list[Node]
@@ -83,6 +83,7 @@ class Run(NamedTuple):
     arguments: Node | None = None
     prepared: Node | None = None
     linked: bool = False
+    in_place: bool = False
 
 
 def sure(field: Field) -> Field:
@@ -98,7 +99,8 @@ def run_of(document: Document, config: Node) -> Run:
     linked = False
     for site, key in calls.uses(document, config):
         if site.name == "add_adapter" and not calls.is_from(site.call, "peft"):
-            return Run(_loaded_as(document, site), None, _arguments(document, None, None))
+            models, arguments = _loaded_as(document, site), _arguments(document, None, None)
+            return Run(models, None, arguments, in_place=True)
         takes_model = site.name in ("get_peft_model", "inject_adapter_in_model")
         trainer = site.name.endswith("Trainer") and key == "peft_config"
         if not (takes_model or trainer or site.name.startswith("PeftModel")):
@@ -113,8 +115,9 @@ def run_of(document: Document, config: Node) -> Run:
             return Run([], (site, *given), arguments, linked=True)
         models = calls.model_calls(given[1])
         if models:
-            one = calls.is_one_call(given[1])
-            return Run(models, None, arguments, _preparation(given[1]), linked=one)
+            one, into = calls.is_one_call(given[1]), site.name == "inject_adapter_in_model"
+            prepare = _preparation(given[1])
+            return Run(models, None, arguments, prepare, linked=one, in_place=into)
     model = _only_model(document)
     arguments = _arguments(document, None, None)
     return Run([model] if model else [], None, arguments, linked=linked)
@@ -251,7 +254,15 @@ def model_fields(document: Document, run: Run) -> tuple[dict[str, Field], str | 
         return fields | _unsloth(document, call, cls, base), None
     fields["quantization"], fields["double_quant"] = _quantization(document, call)
     fields |= _quantization_keywords(document, call)
-    return fields, cls if package.partition(".")[0] == "transformers" else None
+    return fields, _built(call, package, cls)
+
+
+def _built(call: Node, package: str, cls: str) -> str | None:
+    """The class that a call builds, or the part of a pipeline where only that is said."""
+    part, library = call.get("subfolder"), package.partition(".")[0]
+    if part is not None and (cls == "AutoModel" or library == "transformers"):
+        return str(part.value)
+    return cls if library in ("diffusers", "transformers") else None
 
 
 def _one_of_several(document: Document, models: list[Node]) -> tuple[dict[str, Field], str | None]:
@@ -335,10 +346,15 @@ def _not_that_model(call: Node, package: str, cls: str, how: str) -> str | None:
     """
     if how != "from_pretrained":
         return f"it is made by {cls}.{how}"
-    if package.partition(".")[0] not in ("transformers", "unsloth") or "Peft" in cls:
+    library, part = package.partition(".")[0], call.get("subfolder")
+    diffusion = library == "diffusers" and cls.endswith("Model")
+    if not diffusion and (library not in ("transformers", "unsloth") or "Peft" in cls):
         return f"it is a {cls}" if cls else "it is loaded by something unknown"
-    if call.get("subfolder") is not None:
+    encoder = part is not None and str(part.value).startswith("text_encoder")
+    if part is not None and not (diffusion or (library == "transformers" and encoder)):
         return "it is a part of a pipeline"
+    if diffusion and cls == "AutoModel" and (part is None or not isinstance(part.value, str)):
+        return "its class is not known"
     config = call.get("config")
     if config is not None and not calls.calls_behind(config):
         return "it is built with a config of its own"

@@ -22,7 +22,7 @@ from lora_lint.facts import (
     unpredicted,
     version_key,
 )
-from lora_lint.injection import experts, messages, saved
+from lora_lint.injection import experts, folding, messages, saved
 from lora_lint.injection.config import construct, plain, unpredicted_value, without_unknowns
 from lora_lint.injection.layers import ADAPTER, Builder, LoraLayer
 from lora_lint.injection.matching import (
@@ -45,7 +45,7 @@ from lora_lint.injection.result import Adapted, Injection, PeftError, PeftWarnin
 from lora_lint.injection.simulation import Module, NothingMatched, Raised, Undecided, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lora_lint.injection.config import LoraSettings, Source
     from lora_lint.injection.simulation import Parameter
@@ -86,7 +86,8 @@ def inject(
     run = None
     try:
         settings = construct(values, peft, source)
-        run = _Run(tree, settings, peft, transformers or tree.transformers)
+        fold = folding.fold(tree) if folding.allows(settings, tree, peft) else None
+        run = _Run(tree, settings, peft, transformers or tree.transformers, fold)
         stage = "inject"
         run.run()
     except Raised as exc:
@@ -107,9 +108,15 @@ class _Run:
     """One injection: the model being changed, and what has been hit so far."""
 
     def __init__(
-        self, tree: ModuleTree, settings: LoraSettings, peft: str, transformers: str | None
+        self,
+        tree: ModuleTree,
+        settings: LoraSettings,
+        peft: str,
+        transformers: str | None,
+        fold: folding.Fold | None = None,
     ) -> None:
-        self.tree = tree
+        self.fold = fold
+        self.tree = tree = fold.tree if fold else tree
         self.settings = settings
         self.semantics = settings.semantics
         self.peft = peft
@@ -176,7 +183,7 @@ class _Run:
         if (
             settings.layers_to_transform is not None
             or settings.layer_replication
-            or any(re.search(r"\d", str(value)) for value in numbered)
+            or any(map(_may_count, numbered))
         ):
             raise Undecided("the model's number of layers is not known")
         if settings.trainable_token_indices is not None:
@@ -705,9 +712,10 @@ class _Run:
         figures = not (unknown or unsized)
         trainable = total = 0
         if figures:
-            for parameter in self.peft_model.all_parameters():
-                total += parameter.numel()
-                trainable += parameter.numel() if parameter.requires_grad else 0
+            for parameter, times in self._counted():
+                count = times * parameter.numel()
+                total += count
+                trainable += count if parameter.requires_grad else 0
         wrapped: dict[type, set[str]] = {saved.SavedWrapper: set(), saved.TokensWrapper: set()}
         settings = self.settings
         if settings.modules_to_save is not None or settings.trainable_token_indices is not None:
@@ -715,10 +723,10 @@ class _Run:
                 if type(module) in wrapped:
                     wrapped[type(module)].add(saved.base_name(name))
         return Injection(
-            modules=tuple(sorted(self.modules)),
-            parameters=tuple(sorted(self.parameters)),
-            saved=tuple(sorted(wrapped[saved.SavedWrapper])),
-            tokens=tuple(sorted(wrapped[saved.TokensWrapper])),
+            modules=self._spread(self.modules),
+            parameters=self._spread(self.parameters),
+            saved=self._spread(wrapped[saved.SavedWrapper]),
+            tokens=self._spread(wrapped[saved.TokensWrapper]),
             trainable=trainable if figures else None,
             total=total if figures else None,
             adapted=dict(self._adapted()) if figures else {},
@@ -727,8 +735,27 @@ class _Run:
             undecided=unknown or unsized,
         )
 
+    def _counted(self) -> Iterable[tuple[Parameter, int]]:
+        """Every parameter once, and how many there are of it."""
+        if self.fold is not None:
+            return self.fold.counted(self.peft_model)
+        return ((parameter, 1) for parameter in self.peft_model.all_parameters())
+
+    def _spread(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names of the whole model, sorted."""
+        if self.fold is None:
+            return tuple(sorted(names))
+        return tuple(sorted(full for name in names for full in self.fold.spread(name)))
+
     def _adapted(self) -> Iterator[tuple[str, Adapted]]:
-        for name, layer in sorted({**self.modules, **self.parameters}.items()):
+        if self.fold is None:
+            yield from sorted(self._adapted_here())
+            return
+        found = self._adapted_here()
+        yield from sorted((full, entry) for name, entry in found for full in self.fold.spread(name))
+
+    def _adapted_here(self) -> Iterator[tuple[str, Adapted]]:
+        for name, layer in {**self.modules, **self.parameters}.items():
             kind = "Parameter" if layer.parameter_name else layer.base.kind
             count = layer.numel()
             if layer.cls == "lora.MultiheadAttention":
@@ -831,6 +858,17 @@ class _Run:
         for pattern in [layers] if isinstance(layers, str) else layers or ():
             patterns.append(self.semantics.layer_number.replace("{pattern}", str(pattern)))
         return patterns
+
+
+def _may_count(value: Any) -> bool:
+    """Whether names may be chosen by a layer's number: by a digit of a pattern, or by an entry of a
+    list that has a number for one of its steps. ``fc1`` is a name.
+    """
+    if isinstance(value, str):
+        return re.search(r"\d", value) is not None
+    if not isinstance(value, list | tuple | set | frozenset):
+        return False
+    return any(step.isdigit() for entry in value for step in str(entry).split("."))
 
 
 def _iterate(value: Any) -> Any:

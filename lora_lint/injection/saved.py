@@ -7,7 +7,7 @@ Source: utils/other.py (``ModulesToSaveWrapper``, ``TrainableTokensWrapper``, ``
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.injection.layers import ADAPTER, LoraLayer, base_of
 from lora_lint.injection.matching import ends_with
@@ -236,6 +236,10 @@ def tied_module_names(
 
 
 _BASE_LAYER = re.compile(r"[^.]+\.base_layer\.")
+# Steps of names that PEFT's wrappers put into them.
+WRAPPING_STEPS: Final = frozenset(
+    ("base_layer", "original_module", "modules_to_save", "token_adapter", ADAPTER)
+)
 _WRAPPING = re.compile(
     r"\.(?:original_module|modules_to_save(?:\.default)?|token_adapter|base_layer)(?=\.|$)"
 )

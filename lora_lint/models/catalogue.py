@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from lora_lint.facts import DATA
+from lora_lint.models import packed
 from lora_lint.models.module_tree import ModuleTree
 from lora_lint.models.storage import read_nodes, read_ties
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lora_lint.models.module_tree import Grade
 
-MODELS: Final = DATA / "models"
+MODELS: Final = packed.MODELS
 
 
 class Entry(NamedTuple):
@@ -105,13 +105,7 @@ class Architecture(NamedTuple):
 
 @lru_cache(maxsize=8)
 def _read(name: str) -> dict[str, Any]:
-    path = MODELS / name
-    raw = path.read_bytes()
-    if path.suffix == ".z":
-        import zlib
-
-        raw = zlib.decompress(raw)
-    data: dict[str, Any] = json.loads(raw)
+    data: dict[str, Any] = json.loads(packed.read(name))
     return data
 
 
@@ -154,7 +148,7 @@ def class_of(tree: str) -> str:
 
 def load_tree(name: str) -> ModuleTree:
     """A stored tree by its name."""
-    return ModuleTree.from_json((MODELS / "trees" / f"{name}.json").read_text(encoding="utf-8"))
+    return ModuleTree.from_json(packed.read(f"trees/{name}.json").decode("utf-8"))
 
 
 def best_entry(tree: str) -> Entry:
@@ -180,7 +174,7 @@ def architecture(model_type: str) -> Architecture | None:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*(\.[\w-]+)*", model_type, re.ASCII):
         return None  # may come from a stranger's config.json, and becomes a path
     try:
-        return Architecture(model_type, _read(f"architectures/{model_type}.json.z"))
+        return Architecture(model_type, _read(f"architectures/{model_type}.json"))
     except OSError:
         return None
 

@@ -68,7 +68,7 @@ class ConfigFile(NamedTuple):
 
     def agrees(self, known: Mapping[str, Any]) -> bool:
         """Whether all fields that decide a model's shapes have the values of a known model
-        (``dimensions.json``); what is left out or null counts as the value the class then takes.
+        (``dimensions.json.z``); what is left out or null counts as the value the class then takes.
         """
         for path, expected in known["values"].items():
             value = self.get(path)

@@ -239,7 +239,7 @@ def _tied_keys(model: Any) -> dict[str, str] | list[str] | None:
         return None
     own = model._tied_weights_keys  # noqa: SLF001
     if not isinstance(own, dict):
-        return None if own is None else list(own)
+        return None if own is None else [getattr(key, "pattern", key) for key in own]
     keys: dict[str, str] = {}
     for name, module in model.named_modules():
         part = getattr(module, "_tied_weights_keys", None)

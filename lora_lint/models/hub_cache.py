@@ -9,19 +9,48 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+# Where transformers 4 looks instead, if they are set (4.57.6 utils/hub.py); 5 does not know them.
+_OLD_VARIABLES: Final = (
+    "TRANSFORMERS_CACHE",
+    "PYTORCH_TRANSFORMERS_CACHE",
+    "PYTORCH_PRETRAINED_BERT_CACHE",
+)
+
+
+def home() -> Path:
+    """Where huggingface_hub keeps what is its own: ``HF_HOME`` or the default."""
+    path = os.environ.get("HF_HOME")
+    if not path:
+        path = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")  # noqa: PTH118
+    return _expanded(path)
 
 
 def cache_folder() -> Path:
     """Where huggingface_hub keeps models: ``HF_HUB_CACHE``, ``HF_HOME`` or the default."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(name):
-            return Path(os.environ[name]).expanduser()
-    home = os.environ.get("HF_HOME")
-    if not home:
-        home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")  # noqa: PTH118
-    return Path(home).expanduser() / "hub"
+            return _expanded(os.environ[name])
+    return home() / "hub"
+
+
+def _folders() -> Iterator[Path]:
+    """Where a model may be kept, the likeliest first."""
+    yield cache_folder()
+    for name in _OLD_VARIABLES:
+        if os.environ.get(name):
+            yield _expanded(os.environ[name])
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()
 
 
 def is_repository(name: str) -> bool:
@@ -36,7 +65,11 @@ def snapshot(name: str, revision: str | None = None) -> Path | None:
     """
     if not is_repository(name):
         return None
-    folder = cache_folder() / f"models--{name.replace('/', '--')}"
+    models = (folder / f"models--{name.replace('/', '--')}" for folder in _folders())
+    return next((path for model in models if (path := _snapshot(model, revision))), None)
+
+
+def _snapshot(folder: Path, revision: str | None) -> Path | None:
     snapshots = folder / "snapshots"
     try:
         commit = _commit(folder, revision or "main")

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lora_lint.models import catalogue
+from lora_lint.models import catalogue, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,11 @@ def find(name: str) -> Known | None:
     return named or _by_architecture(name)
 
 
+def templates() -> Iterator[Known]:
+    """The models of which a class or model type is known, under their own ids."""
+    return (known for known in _tables().values() if known.remote_code is None)
+
+
 def _by_architecture(name: str) -> Known | None:
     for other in _other_names(name):
         known = _tables().get(other.lower())
@@ -78,8 +83,7 @@ def _class_of(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, Any]:
-    path = catalogue.MODELS / "names.json"
-    names: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, Any] = json.loads(packed.read("names.json"))
     return names
 
 

@@ -6,18 +6,27 @@ import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.models import catalogue
 from lora_lint.models.module_tree import ModuleTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lora_lint.models.catalogue import Architecture, Entry
     from lora_lint.models.config_file import ConfigFile
 
-__all__ = ["Resolution", "Unresolved", "hint", "renamed_since_4", "resolve"]
+__all__ = [
+    "OFFLINE",
+    "Effort",
+    "Resolution",
+    "Unresolved",
+    "class_for",
+    "hint",
+    "renamed_since_4",
+    "resolve",
+]
 
 
 class Resolution(NamedTuple):
@@ -41,6 +50,22 @@ class Unresolved(NamedTuple):
     reason: str
     id: str = ""
     remote_code: bool | None = None
+
+
+class Effort(NamedTuple):
+    """What may be done beyond reading what is on this disk.
+
+    ``online``: config.json is fetched from the hub where nothing else gives sizes. ``live``: models
+    are built with transformers, those whose sizes are ``missing`` or ``always``, in at most
+    ``seconds``.
+    """
+
+    online: bool = False
+    live: Literal["no", "missing", "always"] = "no"
+    seconds: float = 120
+
+
+OFFLINE: Final = Effort()
 
 
 class _Wanted(NamedTuple):
@@ -93,6 +118,7 @@ def resolve(
     given: str | None = None,
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
+    effort: Effort = OFFLINE,
 ) -> Resolution | Unresolved:
     """The module tree of a base model, or why there is none.
 
@@ -103,12 +129,13 @@ def resolve(
 
     The class is ``cls`` (a class or an auto class of transformers), else the one that ``task``
     (PEFT's task type) wants, else the one the model's config names. ``transformers`` is the user's
-    release: where names were others then, there is no tree.
+    release: where names were others then, there is no tree. ``effort`` says what may be done beyond
+    reading.
     """
     wanted = _Wanted(task, cls, transformers)
     if given is None:
-        return _Search(folder, aliases or {}, wanted).by_name(name, revision)
-    search = _Search(None, aliases or {}, wanted)
+        return _Search(folder, aliases or {}, wanted, effort).by_name(name, revision)
+    search = _Search(None, aliases or {}, wanted, effort)
     path = search.existing(given)
     found = search.by_path(path, given) if path else search.by_name(given, None)
     if isinstance(found, Resolution):
@@ -121,6 +148,25 @@ def hint(architecture_name: str) -> ModuleTree | None:
     model_type = catalogue.model_type_of(architecture_name)
     known = catalogue.architecture(model_type) if model_type else None
     return _template(known, architecture_name) if known else None
+
+
+def class_for(
+    model_type: str,
+    tasks: Mapping[str, Sequence[str]],
+    architecture: str | None,
+    *,
+    cls: str | None,
+    task: str | None,
+) -> str | Unresolved:
+    """The class that is built of a model type, by the rules of ``resolve``.
+
+    ``tasks`` maps the type's classes to the auto classes that lead to them, without
+    ``AutoModelFor``; ``architecture`` is the class that the model's config names.
+    """
+    known = catalogue.Architecture(
+        model_type, {"trees": {name: {"tasks": list(auto)} for name, auto in tasks.items()}}
+    )
+    return _class_for(known, architecture, _Wanted(task, cls, None))
 
 
 def renamed_since_4(model_type: str | None, cls: str | None = None) -> bool:
@@ -136,6 +182,7 @@ class _Search(NamedTuple):
     folder: Path | None
     aliases: Mapping[str, str]
     wanted: _Wanted
+    effort: Effort = OFFLINE
     adapters: int = 0
 
     def by_name(self, name: str, revision: str | None) -> Resolution | Unresolved:
@@ -157,7 +204,19 @@ class _Search(NamedTuple):
         if not is_repository(name):
             what = "is a template" if re.search(r"[${}<>]", name) else "is not on this disk"
             return Unresolved(f"{name!r:.200} {what}; pass --model", name)
-        return self.in_catalogue(name)
+        if self.effort.live == "always":
+            return self._of_the_hub(Unresolved(f"{name} is not on this disk", name), name, revision)
+        return self._of_the_hub(self.in_catalogue(name), name, revision)
+
+    def _of_the_hub(
+        self, found: Resolution | Unresolved, name: str, revision: str | None
+    ) -> Resolution | Unresolved:
+        """What was found for an id, or where it has no sizes what the hub knows."""
+        if found.tree.sized if isinstance(found, Resolution) else found.remote_code:
+            return found
+        from lora_lint.models import further
+
+        return further.of_the_hub(self, found, name, revision)
 
     def existing(self, name: str) -> Path | None:
         """The file or directory that a name means, None where there is none."""
@@ -187,8 +246,22 @@ class _Search(NamedTuple):
         if "peft_type" in values and "model_type" not in values:
             return self._adapter(values, path, name)
         if "_class_name" in values:
-            return Unresolved(f"{name} is a diffusers model, which is not covered yet", name)
-        return self.by_config(ConfigFile(values), name, where)
+            from lora_lint.models.diffusers import from_folder
+
+            return from_folder(self, path, values, name, where)
+        return self._of_config(ConfigFile(values), name, where)
+
+    def _of_config(self, config: ConfigFile, name: str, where: str) -> Resolution | Unresolved:
+        """The tree of a config.json, by the catalogue or where that has no sizes by a build."""
+        if self.effort.live != "always":
+            found = self.by_config(config, name, where)
+            if isinstance(found, Resolution) and found.tree.sized:
+                return found
+        from lora_lint.models import further
+
+        if self.effort.live == "always":
+            return further.built(self, config, name, where)
+        return further.of_a_build(self, found, config, name, where)
 
     def _saved_tree(self, path: Path, name: str) -> Resolution | Unresolved:
         from lora_lint.models.config_file import UnreadableError, read_text
@@ -206,8 +279,12 @@ class _Search(NamedTuple):
             return Unresolved(f"the adapter in {name} does not name its base model", name)
         if self.adapters >= _MAX_ADAPTERS:
             return Unresolved(f"{name} is an adapter of an adapter of an adapter ...", name)
-        search = self._replace(folder=path.parent, adapters=self.adapters + 1)
-        found = search.by_name(base, None)
+        # PEFT takes a path as the working folder has it; an adapter that was moved lies beside it.
+        search = self._replace(adapters=self.adapters + 1)
+        if (near := self._replace(folder=path.parent)).existing(base) is not None:
+            search = near._replace(adapters=self.adapters + 1)
+        revision = values.get("revision")  # the base model's (peft 0.21.2 config.py)
+        found = search.by_name(base, revision if isinstance(revision, str) else None)
         if isinstance(found, Resolution):
             return found._replace(id=name, source=f"{found.source}, base of the adapter in {name}")
         return found._replace(id=name)
@@ -231,7 +308,8 @@ class _Search(NamedTuple):
         for tree_name, values in catalogue.dimensions(cls).items():
             if config.agrees(values):
                 tree = _with_own_facts(catalogue.best_entry(tree_name).load(), config)
-                return self._settle(tree, name, f"config.json {where}", config.remote_code)
+                source = f"config.json {where}"
+                return self._settle(tree, name, source, config.remote_code, tree_name)
         for part, usual in known.parts.items():
             if config.get(f"{part}.model_type") not in (usual, *_absent()):
                 reason = f"config.json {where}: {part} is of another model type than {usual}"
@@ -249,13 +327,18 @@ class _Search(NamedTuple):
 
         found = find(asked)
         if found is None:
+            from lora_lint.models.diffusers import from_catalogue
+
+            if (of_pipeline := from_catalogue(self, asked)) is not None:
+                return of_pipeline
             reason = f"{asked} is not in the catalogue and not on this disk; pass --model"
             return Unresolved(reason, asked)
         if found.remote_code is not None:
             reason = f"{asked} brings its own code ({found.remote_code}), which is not run here"
             return Unresolved(f"{reason}; pass --model", asked, remote_code=True)
+        stored = None
         if found.entry is not None:
-            tree = self._tree_of(found.entry)
+            tree, stored = self._tree_of(found.entry)
             if found.tuned and isinstance(tree, ModuleTree) and tree.sized:
                 tree = replace(tree, grade="dims")
         else:
@@ -270,41 +353,51 @@ class _Search(NamedTuple):
         source = "catalogue" if found.id == asked else f"catalogue, as {found.id}"
         if not tree.sized:
             source += ", sizes unknown"
-        settled = self._settle(tree, asked, source, None)
+        settled = self._settle(tree, asked, source, None, stored)
         if isinstance(settled, Resolution) and found.id != asked:
             return settled._replace(known_as=found.id)
         return settled
 
-    def _tree_of(self, entry: Entry) -> ModuleTree | Unresolved:
-        """The tree of a known model for the class that is wanted."""
+    def _tree_of(self, entry: Entry) -> tuple[ModuleTree | Unresolved, str | None]:
+        """The tree of a known model for the class that is wanted, and the name it is stored by."""
         own = entry.cls
         plain = self.wanted.cls is None and self.wanted.task is None
         if plain or self.wanted.cls == own or _ends_so(own, self.wanted):
-            return entry.load()
+            return entry.load(), entry.tree
         tree = entry.load()
         known = catalogue.architecture(tree.model_type or "")
         if known is None:
-            return tree
+            return tree, entry.tree
         cls = _class_for(known, own, self.wanted)
         if isinstance(cls, Unresolved):
-            return cls
+            return cls, None
         if cls == own:
-            return tree
+            return tree, entry.tree
+        if cls in entry.others:
+            return entry.load(cls), entry.others[cls]
         # Its own config makes of this class what the template has, else it would be in ``others``.
-        return (
-            entry.load(cls) if cls in entry.others else _template(known, cls, (), open_parts=False)
-        )
+        return _template(known, cls, (), open_parts=False), None
 
     def _settle(
-        self, tree: ModuleTree, name: str, source: str, remote_code: bool | None
+        self,
+        tree: ModuleTree,
+        name: str,
+        source: str,
+        remote_code: bool | None,
+        stored: str | None = None,
     ) -> Resolution | Unresolved:
-        """The resolution, unless names were others in the user's transformers release."""
+        """The resolution with the tree as the user's transformers release builds it, as far as that
+        is known. ``stored``: the name under which the catalogue has the tree.
+        """
         if self.wanted.transformers is not None:
-            from lora_lint.models.renamed import not_the_same
+            from lora_lint.models import lines
 
-            reason = not_the_same(tree.model_type, tree.cls, self.wanted.transformers)
-            if reason is not None:
-                return Unresolved(f"{name}: {reason}", name, remote_code)
+            found = lines.at(tree, stored, self.wanted.transformers)
+            if isinstance(found, str):
+                return Unresolved(f"{name}: {found}", name, remote_code)
+            if tree.sized and not found.sized:
+                source += f", sizes with transformers {self.wanted.transformers} unknown"
+            tree = found
         return Resolution(tree, name, source, remote_code)
 
 

@@ -99,7 +99,8 @@ def _model(subject: RecipeSubject) -> Iterator[str]:
         yield f"not known: {resolution.reason}"
         return
     tree = resolution.tree
-    yield f"{resolution.id}: {tree.cls}, transformers {tree.transformers} ({resolution.source})"
+    library = tree.facts.get("library") or f"transformers {tree.transformers}"
+    yield f"{resolution.id}: {tree.cls}, {library} ({resolution.source})"
     count = tree.parameter_count()
     if count is not None:
         yield f"{count:,} parameters"

@@ -173,7 +173,8 @@ def test_add_adapter_names_the_model_by_its_class() -> None:
     load = "from diffusers import UNet2DConditionModel\n"
     unet = "unet = UNet2DConditionModel.from_pretrained('sd', subfolder='unet')\n"
     recipe = one(MODEL + load + unet + CONFIG + "unet.add_adapter(config)\n")
-    assert recipe["base_model"].origin == "unknown"
+    assert recipe.value("base_model") == "sd"
+    assert recipe.model_class == "UNet2DConditionModel"
     recipe = one(MODEL + load + unet + CONFIG + "model.add_adapter(config)\n")
     assert recipe.value("base_model") == "gpt2"
     recipe = one(MODEL + CONFIG + "something.add_adapter(config)\n")

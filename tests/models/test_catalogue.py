@@ -7,18 +7,18 @@ import pytest
 import torch
 import transformers
 
-from lora_lint.models import ModuleTree, catalogue
+from lora_lint.models import ModuleTree, catalogue, packed
 from lora_lint.models.catalogue import MODELS
 
 INDEX = json.loads((MODELS / "index.json").read_text(encoding="utf-8"))
-EVIDENCE = json.loads((MODELS / "evidence.json").read_text(encoding="utf-8"))
+EVIDENCE = json.loads(packed.read("evidence.json"))
 
 
 def test_every_tree_is_referenced_and_every_reference_is_there():
     referenced = {
         tree for entry in catalogue.models() for tree in (entry.tree, *entry.others.values())
     }
-    assert referenced == {path.stem for path in (MODELS / "trees").glob("*.json")}
+    assert referenced == {path.name.partition(".json")[0] for path in (MODELS / "trees").iterdir()}
     sized = {tree for cls in catalogue._read("dimensions.json").values() for tree in cls}
     assert sized <= referenced
     for model_type, classes in catalogue._read("classes.json").items():
@@ -190,5 +190,5 @@ def test_the_data_is_small():
 def test_file_names_suit_every_file_system():
     paths = [path for path in MODELS.rglob("*") if path.is_file()]
     assert all(re.fullmatch(r"[\w.-]+", path.name) for path in paths)
-    names = [path.name.lower() for path in paths]
+    names = [str(path).lower() for path in paths]
     assert len(names) == len(set(names))

@@ -37,6 +37,25 @@ def test_the_variables_count_in_the_order_of_huggingface_hub(tmp_path, monkeypat
     assert cache_folder() == tmp_path / "hub"
 
 
+def test_variables_in_the_variables_count(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HUGGINGFACE_HUB_CACHE", raising=False)
+    monkeypatch.setenv("DISK", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", "$DISK/hf")
+    assert cache_folder() == tmp_path / "hf" / "hub"
+
+
+@pytest.mark.parametrize("variable", ["TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE"])
+def test_where_transformers_4_keeps_models_is_looked_at_too(hub, tmp_path, monkeypatch, variable):
+    old = tmp_path / "old"
+    path = put(old, "org/name")
+    assert snapshot("org/name") is None
+    monkeypatch.setenv(variable, str(old))
+    assert snapshot("org/name") == path
+    newer = put(hub, "org/name", OTHER)
+    assert snapshot("org/name") == newer
+
+
 def test_main_is_what_is_read(hub):
     path = put(hub, "org/name")
     put(hub, "org/name", OTHER, ref=None)
@@ -50,6 +69,12 @@ def test_a_revision_is_a_reference_or_a_commit(hub):
     assert snapshot("org/name", OTHER) == tagged
     assert snapshot("org/name", "v2.0") is None
     assert snapshot("org/name", "../../../etc") is None
+
+
+def test_a_reference_may_have_folders(hub):
+    path = put(hub, "org/name", ref="refs/pr/1")
+    assert snapshot("org/name", "refs/pr/1") == path
+    assert snapshot("org/name", "refs/pr/2") is None
 
 
 def test_without_a_reference_the_only_snapshot_counts(hub):

@@ -33,6 +33,7 @@ LLAMA = {
 def hub(tmp_path, monkeypatch):
     folder = tmp_path / "hub"
     monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    monkeypatch.setenv("LORA_LINT_CACHE", str(tmp_path / "own cache"))
     return folder
 
 
@@ -42,9 +43,9 @@ def put(folder: Path, config: object = LLAMA, name: str = "config.json") -> Path
     return folder
 
 
-def cache(hub: Path, name: str, config: object = LLAMA) -> None:
+def cache(hub: Path, name: str, config: object = LLAMA, file: str = "config.json") -> None:
     folder = hub / f"models--{name.replace('/', '--')}"
-    put(folder / "snapshots" / SHA, config)
+    put(folder / "snapshots" / SHA, config, file)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(SHA)
 
@@ -122,7 +123,8 @@ def test_settings_map_private_names():
 
 
 def test_what_is_nowhere_is_said_plainly(tmp_path):
-    assert refused("acme/x") == "acme/x is not in the catalogue and not on this disk; pass --model"
+    reason = "acme/x is not in the catalogue and not on this disk; pass --model"
+    assert refused("acme/x") == f"{reason} (--online asks the hub)"
     assert "not on this disk" in refused("./missing", folder=tmp_path)
     assert "not on this disk" in refused("/no/such/folder")
     assert "template" in refused("${MODEL_PATH}")
@@ -197,7 +199,7 @@ def test_a_config_with_other_dimensions_has_names_only(tmp_path, change):
     put(tmp_path / "base", {**LLAMA, **change})
     result = found("./base", folder=tmp_path)
     assert result.tree.grade == "named"
-    assert result.source == "architecture of config.json in ./base, sizes unknown"
+    assert result.source.startswith("architecture of config.json in ./base, sizes unknown")
     assert not result.tree.may_have("query")
 
 
@@ -223,6 +225,47 @@ def test_a_part_of_another_architecture_is_not_guessed(tmp_path):
     assert "text_config" in refused("./base", folder=tmp_path)
 
 
+def test_adapters_of_adapters_in_the_cache(hub):
+    """As trainers leave them: an adapter on an adapter on a quantized copy."""
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "acme/first"}
+    cache(hub, "acme/second", adapter, "adapter_config.json")
+    base = {**adapter, "base_model_name_or_path": "unsloth/mistral-7b-bnb-4bit"}
+    cache(hub, "acme/first", base, "adapter_config.json")
+    result = found("acme/second")
+    assert result.id == "acme/second"
+    assert result.tree.parameter_count() == 7_241_732_096
+    assert result.source.endswith(
+        "base of the adapter in acme/first, base of the adapter in acme/second"
+    )
+
+
+def test_an_adapter_says_which_revision_its_base_has(tmp_path, hub):
+    cache(hub, "acme/base", {"model_type": "nonsense"})
+    put(hub / "models--acme--base" / "snapshots" / ("f" * 40))
+    (hub / "models--acme--base" / "refs" / "v2").write_text("f" * 40)
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "acme/base", "revision": "v2"}
+    put(tmp_path / "adapter", adapter, "adapter_config.json")
+    assert found("./adapter", folder=tmp_path).tree.sized
+
+
+def test_an_adapters_base_is_where_the_run_was(tmp_path):
+    put(tmp_path / "base")
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "./base"}
+    put(tmp_path / "outputs" / "adapter", adapter, "adapter_config.json")
+    assert found("outputs/adapter", folder=tmp_path).tree.sized
+
+
+def test_a_cache_with_the_tokenizer_alone_is_passed_over(hub):
+    cache(hub, "openai-community/gpt2", {}, "tokenizer_config.json")
+    assert found("openai-community/gpt2").source == "catalogue"
+
+
+def test_a_quantized_copy_on_this_disk_has_the_modules_of_its_original(tmp_path):
+    quantized = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    put(tmp_path / "copy", {**LLAMA, "quantization_config": quantized})
+    assert found("./copy", folder=tmp_path).tree.parameter_count() == 8_030_261_248
+
+
 def test_an_adapter_leads_to_its_base(tmp_path):
     adapter = {"peft_type": "LORA", "base_model_name_or_path": "gpt2"}
     put(tmp_path / "one", adapter, "adapter_config.json")
@@ -245,7 +288,7 @@ def test_an_unknown_model_type_is_refused_and_its_code_noted(tmp_path):
     put(tmp_path / "base", {"model_type": "../../index"})
     assert "no model type" in refused("./base", folder=tmp_path)
     put(tmp_path / "pipe", {"_class_name": "FluxPipeline"}, "model_index.json")
-    assert "diffusers" in refused("./pipe", folder=tmp_path)
+    assert "diffusion model" in refused("./pipe", folder=tmp_path)
 
 
 anything = st.recursive(
@@ -347,12 +390,13 @@ def test_hint_knows_every_class_of_transformers_and_no_other():
 # The release of transformers
 
 
-def test_names_of_transformers_5_are_not_given_for_4():
+def test_names_are_those_of_the_release():
     name = "mistralai/Mixtral-8x7B-v0.1"
     assert renamed_since_4("mixtral")
-    assert found(name).tree.cls == "MixtralForCausalLM"
-    assert found(name, transformers="5.4.0").tree.cls == "MixtralForCausalLM"
-    assert "transformers 4 and 5" in refused(name, transformers="4.57.6")
+    expert = "model.layers.0.block_sparse_moe.experts.0.w1"
+    assert found(name).tree.get(expert) is None
+    assert found(name, transformers="5.4.0").tree.get(expert) is None
+    assert found(name, transformers="4.57.6").tree.get(expert) is not None
     assert found("gpt2", transformers="4.57.6").tree.cls == "GPT2LMHeadModel"
 
 
