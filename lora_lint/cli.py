@@ -65,6 +65,9 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--live", is_flag=True, help="Build models of unknown sizes with transformers."
         ),
+        click.option(
+            "--trace", is_flag=True, help="Memory of a real step, traced without a GPU (seconds)."
+        ),
         click.option("--config", metavar="FILE", help="The pyproject.toml to take settings from."),
         click.option("--isolated", is_flag=True, help="Read no pyproject.toml and no lock file."),
         colour,

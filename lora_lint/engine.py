@@ -105,6 +105,7 @@ class Linter:
             aliases=settings.models,
             rules=settings.rules,
             since=_revision(settings.since),
+            trace=settings.trace,
             effort=Effort(settings.online, "missing" if settings.live else "no"),
         )
 

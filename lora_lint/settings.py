@@ -31,6 +31,7 @@ class Options(NamedTuple):
     in silence. ``jobs`` is the number of processes of the command line; None chooses it.
     ``since`` is the git revision to compare with. ``online``: a model's config.json is fetched from
     the hub where it is needed. ``live``: models of unknown sizes are built with transformers.
+    ``trace``: memory is that of a traced step.
     """
 
     model: str | None = None
@@ -52,6 +53,7 @@ class Options(NamedTuple):
     since: str | None = None
     online: bool = False
     live: bool = False
+    trace: bool = False
 
 
 class Settings(NamedTuple):
@@ -75,6 +77,7 @@ class Settings(NamedTuple):
     since: str | None = None
     online: bool = False
     live: bool = False
+    trace: bool = False
 
 
 # What --require can ask for.
@@ -119,6 +122,7 @@ def settle(options: Options, folder: Path | None = None) -> Settings:
         since=options.since,
         online=options.online or table.get("online", False),
         live=options.live or table.get("live", False),
+        trace=options.trace,
     )
 
 

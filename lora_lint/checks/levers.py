@@ -45,7 +45,7 @@ class Lever(NamedTuple):
 
 def levers(subject: RecipeSubject) -> tuple[Lever, ...]:
     """What single changes save, by their price; none where the peak is not known."""
-    memory = subject.memory
+    memory = subject.estimate()  # of the same kind as those of the changes
     if memory is None or memory.peak is None:
         return ()
     return tuple(_pulled(subject, memory, {}, _offers(subject)))
@@ -55,7 +55,7 @@ def plan(subject: RecipeSubject) -> tuple[Lever, ...]:
     """The first levers that together make the run fit its GPU; none where they do not, or where
     it fits already.
     """
-    memory = subject.memory
+    memory = subject.estimate()
     if memory is None or memory.peak is None or memory.verdict not in ("oom", "risk"):
         return ()
     offers = [offer for offer in _offers(subject) if "r" not in offer[1]]

@@ -38,7 +38,7 @@ class Context(NamedTuple):
     ``model`` is the user's ``--model``, ``aliases`` maps private model names to known ones,
     ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
     where the caller has it. ``since`` is the git revision to compare with, ``effort`` what may be
-    done to find a model's modules.
+    done to find a model's modules. ``trace``: memory comes from a trace of the real step.
     """
 
     environment: Environment = Environment()
@@ -48,6 +48,7 @@ class Context(NamedTuple):
     resolution: Resolution | None = None
     since: Revision | None = None
     effort: Effort = OFFLINE
+    trace: bool = False
 
 
 # Frameworks whose runs divide a model.
@@ -373,7 +374,12 @@ class RecipeSubject:
     @cached_property
     def memory(self) -> MemoryEstimate | None:
         """What the run needs on the GPU; None where the model or the keywords are not known."""
-        return self.estimate()
+        estimate = self.estimate()
+        if estimate is None or not self.context.trace:
+            return estimate
+        from lora_lint.checks.traced import traced
+
+        return traced(self, estimate)
 
     @property
     def not_estimated(self) -> str | None:

@@ -40,6 +40,9 @@ PARTS: Final = (
 # measurements of Llama-3.2-3B lie within 3 % (tests/memory/test_published.py).
 TRACED_ERROR: Final = 0.05
 GRAMMAR_ERROR: Final = 0.10
+# Around a trace of the real step: PEFT's own measurements lie within 2.3 % (docs/memory-form.md
+# says how the trace is made), what is left are the allocator's gaps and kernels' workspaces.
+TRACE_ERROR: Final = 0.05
 # Where processes train together, NCCL has buffers that PyTorch does not see, and where weights are
 # divided the allocator meets blocks of many sizes, freed and made again at each layer.
 TOGETHER_ERROR: Final = 0.10
@@ -63,7 +66,8 @@ class MemoryEstimate(NamedTuple):
     bound that holds whatever the rest needs. ``site`` names the moment. ``assumed`` maps each
     setting that was not given to what was taken for it. ``reason`` says why there is no peak, or no
     verdict. ``parameters`` counts what is trained: adapters and saved modules. ``least_weights`` is
-    the least that the base weights can be, whichever way open settings turn out.
+    the least that the base weights can be, whichever way open settings turn out. ``run`` is the
+    likeliest of the runs that the settings allow, None where they are not known.
     """
 
     bytes: Mapping[str, int | None]
@@ -77,6 +81,7 @@ class MemoryEstimate(NamedTuple):
     reason: str | None = None
     parameters: Mapping[str, int] | None = None
     least_weights: int | None = None
+    run: Run | None = None
 
     @property
     def weights_exceed(self) -> bool:
@@ -498,6 +503,7 @@ class _Estimator:
             reason=reason,
             parameters=self._parameters(),
             least_weights=self._least_weights(),
+            run=self.settings.runs[0],
         )
 
     def _least_weights(self) -> int:
@@ -533,6 +539,7 @@ class _Estimator:
             reason=self.reason if reason is None else f"{self.reason}; {reason}",
             parameters=self._parameters(),
             least_weights=least,
+            run=None if self.settings.reason else self.settings.runs[0],
         )
 
     def _parameters(self) -> dict[str, int] | None:
@@ -544,16 +551,22 @@ class _Estimator:
         }
 
     def _verdict(self, low: float | None, high: float | None) -> tuple[Verdict, str | None]:
-        """The verdict for each of the GPUs as if it held everything. What does not fit one of
-        several may still fit them together.
-        """
-        gpu = self.gpu
-        if gpu is None:
-            return "unknown", None
-        if low is not None and low > gpu.usable_bytes:
-            if gpu.count == 1 or self.sharding is not None:
-                return "oom", None
-            return "unknown", f"how {gpu.count} GPUs share the model is not known"
-        if high is None:
-            return "unknown", None
-        return ("fits" if high <= gpu.least_bytes else "risk"), None
+        return verdict_of(self.gpu, low, high, shared=self.sharding is not None)
+
+
+def verdict_of(
+    gpu: Gpu | None, low: float | None, high: float | None, *, shared: bool = False
+) -> tuple[Verdict, str | None]:
+    """The verdict for each of the GPUs, and why there is none. ``low`` and ``high`` bound one GPU's
+    peak: its own part where it is known how they are ``shared``, else as if it held everything;
+    what does not fit one of several may then still fit them together.
+    """
+    if gpu is None:
+        return "unknown", None
+    if low is not None and low > gpu.usable_bytes:
+        if gpu.count == 1 or shared:
+            return "oom", None
+        return "unknown", f"how {gpu.count} GPUs share the model is not known"
+    if high is None:
+        return "unknown", None
+    return ("fits" if high <= gpu.least_bytes else "risk"), None

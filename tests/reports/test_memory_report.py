@@ -1,0 +1,60 @@
+"""``lora-lint memory``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from lora_lint.cli import main
+from tests.checks.test_levers import BIG
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(BIG)
+    return str(path)
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["memory", "--isolated", *arguments])
+
+
+def test_parts_plan_and_levers_are_drawn(config):
+    result = run(config, "--gpu", "rtx4090")
+    assert result.exit_code == 0
+    for part in ("activations", "weights", "does not fit", "to make it fit", "alone would save"):
+        assert part in result.output
+    assert "meta-llama/Llama-2-7b-hf · r 16 · batch 8 · 4096 tokens" in result.output
+
+
+def test_what_ifs_are_a_table_of_all_combinations(config):
+    result = run(config, "--gpu", "rtx4090,a100-80gb", "--batch", "1,2", "--length", "512,1024")
+    rows = result.output.split("what if\n")[1].splitlines()
+    assert rows[0].split() == ["batch", "length", "peak", "band", "rtx4090", "a100-80gb"]
+    tried = [tuple(row.replace(",", "").split()[:2]) for row in rows[1:]]
+    assert tried == [("1", "512"), ("1", "1024"), ("2", "512"), ("2", "1024")]
+
+
+def test_json_holds_the_same(config):
+    result = run(config, "--gpu", "rtx4090", "--r", "8,16", "--output-format", "json")
+    (recipe,) = json.loads(result.output)["recipes"]
+    assert recipe["memory"]["verdict"] == "oom"
+    assert [row["r"] for row in recipe["what_if"]] == [8, 16]
+    assert recipe["what_if"][1]["peak"] == recipe["memory"]["peak"]
+    assert recipe["plan"][-1]["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("arguments", [["--batch", "x"], ["--length", "0"], ["--gpu", "rtx9"]])
+def test_a_wrong_value_is_said(config, arguments):
+    result = run(config, *arguments)
+    assert result.exit_code == 2
+    assert "Error:" in result.output
+
+
+def test_why_there_is_no_estimate_is_said(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(BIG.replace("meta-llama/Llama-2-7b-hf", "nobody/knows-this"))
+    assert "not estimated: nobody/knows-this is not in the catalogue" in run(str(path)).output
