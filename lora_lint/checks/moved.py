@@ -11,7 +11,6 @@ from lora_lint.checks.registry import check
 from lora_lint.checks.target_modules import is_all_linear, reach, written_targets
 from lora_lint.diagnostics import DropItem, Finding, Set, SetItem, Wish
 from lora_lint.facts import version_key
-from lora_lint.injection.folding import fold
 from lora_lint.injection.matching import EntrySet
 from lora_lint.injection.patterns import pattern_problem
 from lora_lint.models import lines
@@ -401,14 +400,8 @@ def _moved_layers(subject: RecipeSubject) -> Iterator[Finding]:
 # A part of what it was ---------------------------------------------------------------------------
 
 
-def _outside_experts(tree: ModuleTree, entry: str, has: Callable[[str], bool]) -> list[str]:
-    """The modules that an entry matches, but for those of single experts. Layers that are alike are
-    looked at once, unless the entry names one by its number.
-    """
-    folded = fold(tree) if not any(step.isdigit() for step in entry.split(".")) else None
-    hits = _hits(folded.tree if folded else tree, has)
-    found = [name for name in hits if ".experts." not in name]
-    return [full for name in found for full in folded.spread(name)] if folded else found
+def _outside_experts(tree: ModuleTree, has: Callable[[str], bool]) -> list[str]:
+    return [name for name in _hits(tree, has) if ".experts." not in name]
 
 
 @check("TM132")
@@ -422,11 +415,11 @@ def target_reaches_less(subject: RecipeSubject) -> Iterator[Finding]:
         if not isinstance(entry, str):
             continue
         named = subject.targets([entry])
-        now = _outside_experts(tree, entry, named.has)
+        now = _outside_experts(tree, named.has)
         if not now or not any(named.has(name) for name in injection.modules):
             continue
         for there in places:
-            then = _outside_experts(there.tree, entry, named.has)
+            then = _outside_experts(there.tree, named.has)
             leaf = entry.rpartition(".")[2]
             new = tuple(name for name in _became(subject, there, leaf) if name != leaf)
             missing = tuple(name for name in new if name not in entries)

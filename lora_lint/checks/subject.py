@@ -514,14 +514,4 @@ def _listed(names: list[str]) -> str:
 
 
 def _has_class(tree: ModuleTree, name: str) -> bool:
-    """Whether a tree has a module of a class; equal subtrees are looked into once."""
-    seen: set[int] = set()
-    waiting = [tree.root]
-    while waiting:
-        node = waiting.pop()
-        if node.cls == name:
-            return True
-        if id(node) not in seen:
-            seen.add(id(node))
-            waiting += node.children.values()
-    return False
+    return any(node.cls == name for _, node in tree.named_modules())

@@ -105,21 +105,15 @@ class ModuleTree:
         ``""``.
         """
         shared = self.shared
-        yield "", self.root
-        # A stack of children still to come: generators within generators would cost their depth.
-        open_ = [("", iter(self.root.children.items()))]
-        while open_:
-            prefix, children = open_[-1]
-            for name, child in children:
-                full = prefix + name
-                if full in shared:
-                    continue
-                yield full, child
-                if child.children:
-                    open_.append((f"{full}.", iter(child.children.items())))
-                    break
-            else:
-                open_.pop()
+
+        def walk(prefix: str, node: ModuleNode) -> Iterator[tuple[str, ModuleNode]]:
+            yield prefix, node
+            for name, child in node.children.items():
+                full = f"{prefix}.{name}" if prefix else name
+                if full not in shared:
+                    yield from walk(full, child)
+
+        yield from walk("", self.root)
 
     def may_have(self, part: str) -> bool:
         """Whether a model that this tree stands for may have a module or parameter whose name ends
