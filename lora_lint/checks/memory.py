@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from lora_lint.checks.levers import levers, plan
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import Finding
+from lora_lint.diagnostics import Finding, Set, Wish
+from lora_lint.recipe import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from lora_lint.checks.levers import Lever
     from lora_lint.checks.subject import RecipeSubject
     from lora_lint.memory import Gpu, MemoryEstimate
 
@@ -18,6 +21,9 @@ GIB: Final = 2**30
 _MUCH: Final = GIB
 # More than this share of the peak in adapters, and their rank is a lever after all.
 _LEVER: Final = 0.1
+# What TRL cuts sequences to where nothing is said (trl 1.16.0 trainer/sft_config.py).
+_USUAL_LENGTH: Final = 1024
+_BATCH: Final = "per_device_train_batch_size"
 
 
 def gib(size: float) -> str:
@@ -25,19 +31,22 @@ def gib(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _shared_out(subject: RecipeSubject) -> bool:
-    """Whether the model may be spread over several devices, or kept elsewhere."""
-    gpu = subject.gpu
-    spread = any(subject.value(name) not in (None, False, "") for name in ("deepspeed", "fsdp"))
-    return gpu is None or gpu.count > 1 or spread or isinstance(subject.value("device_map"), str)
-
-
 def _judged(subject: RecipeSubject) -> tuple[MemoryEstimate, Gpu] | None:
-    """The estimate of a run on one GPU that must hold it all; None where that is not the case."""
+    """The estimate of a run on one GPU, or on the fullest of several that share it in a known way;
+    None where that is not the case.
+    """
     memory = subject.memory
-    if memory is None or memory.gpu is None or not subject.recipe.trains or _shared_out(subject):
+    if memory is None or memory.gpu is None or not subject.recipe.trains:
         return None
+    if memory.gpu.count > 1 and subject.shared is None:
+        return None  # they may share the model
     return memory, memory.gpu
+
+
+def _has(subject: RecipeSubject, gpu: Gpu) -> str:
+    """What a GPU has, in words."""
+    which = f"each {gpu.name}" if gpu.count > 1 or subject.shared is not None else gpu.name
+    return f"{which} has {gib(gpu.usable_bytes)}"
 
 
 @check("GM401")
@@ -77,59 +86,78 @@ def _smaller(subject: RecipeSubject, gpu: Gpu) -> str:
 def training_likely_oom(subject: RecipeSubject) -> Iterator[Finding]:
     """The run's peak is larger than the GPU's memory."""
     judged = _judged(subject)
-    if judged is None or judged[0].weights_exceed or judged[0].verdict not in ("oom", "risk"):
+    if judged is None or judged[0].weights_exceed:
         return
     memory, gpu = judged
-    if memory.low is None:
+    if memory.peak is None and memory.verdict == "unknown":
+        yield from _lengths_that_fit(subject, gpu)
+    if memory.verdict not in ("oom", "risk") or memory.low is None:
         return
     parts = sorted(((size or 0, name) for name, size in memory.bytes.items()), reverse=True)
     largest = ", ".join(f"{name.replace('_', ' ')} {gib(size)}" for size, name in parts[:3])
     if memory.verdict == "oom":
         peak = memory.peak if memory.peak is not None else memory.low
         about = "about" if memory.peak is not None else "at least"
-        message = f"training needs {about} {gib(peak)}, {gpu.name} has {gib(gpu.usable_bytes)}"
+        message = f"training needs {about} {gib(peak)}, {_has(subject, gpu)}"
     elif memory.peak is None or memory.high is None:
         return
     else:
         message = (
-            f"training may not fit: {gib(memory.low)} to {gib(memory.high)}, {gpu.name} has "
-            f"{gib(gpu.usable_bytes)}"
+            f"training may not fit: {gib(memory.low)} to {gib(memory.high)}, {_has(subject, gpu)}"
         )
+    steps = plan(subject)
     yield Finding(
         message,
         field="max_length" if subject.recipe["max_length"].path else None,
         severity=None if memory.verdict == "oom" else "info",
         label=largest,
-        help=_lever(subject),
+        help=_remedy(steps) or _largest_savings(subject),
+        wishes=(_wish(steps),) if steps else (),
     )
 
 
-def _levers(subject: RecipeSubject) -> list[tuple[int, str]]:
-    """What single changes would save, in bytes of the peak, the largest first."""
-    memory = subject.memory
-    if memory is None or memory.peak is None:
-        return []
-    length, batch = subject.value("max_length"), subject.value("per_device_train_batch_size")
-    changes: list[tuple[str, dict[str, Any]]] = []
-    if subject.value("gradient_checkpointing") is not True:
-        changes.append(("gradient_checkpointing: true", {"gradient_checkpointing": True}))
-    if subject.value("quantization") in (None, "none"):
-        changes.append(("4-bit weights (nf4)", {"quantization": "nf4", "double_quant": True}))
-    if isinstance(batch, int) and batch > 1:
-        changes.append(("a batch of 1", {"per_device_train_batch_size": 1}))
-    elif isinstance(length, int) and length > 512:
-        changes.append((f"sequences of {length // 2}", {"max_length": length // 2}))
-    savings = []
-    for title, change in changes:
-        changed = subject.estimate(**change)
-        if changed is not None and changed.peak is not None and changed.peak < memory.peak:
-            savings.append((memory.peak - changed.peak, title))
-    return sorted(savings, reverse=True)
+def _remedy(steps: Sequence[Lever]) -> str | None:
+    if not steps:
+        return None
+    peak = steps[-1].memory.peak or 0
+    return f"to make it fit: {', then '.join(step.title for step in steps)} ({gib(peak)})"
 
 
-def _lever(subject: RecipeSubject) -> str | None:
-    levers = _levers(subject)[:2]
-    return "; ".join(f"{title} would save about {gib(saved)}" for saved, title in levers) or None
+def _wish(steps: Sequence[Lever]) -> Wish:
+    """All changes of a plan as one fix; of two of the same field the later."""
+    changes = {name: value for step in steps for name, value in step.changes.items()}
+    title = "; ".join(step.title for step in steps)
+    return Wish(title, tuple(Set(name, value) for name, value in changes.items()))
+
+
+def _others(subject: RecipeSubject) -> list[Lever]:
+    """The levers beside the rank, the one that saves most first."""
+    others = [lever for lever in levers(subject) if "r" not in lever.changes]
+    return sorted(others, key=lambda lever: lever.saved, reverse=True)
+
+
+def _largest_savings(subject: RecipeSubject) -> str | None:
+    told = (f"{lever.title} saves about {gib(lever.saved)}" for lever in _others(subject)[:2])
+    return "; ".join(told) or None
+
+
+def _lengths_that_fit(subject: RecipeSubject, gpu: Gpu) -> Iterator[Finding]:
+    """Where nothing says how long sequences are: the length that fits, if it is a short one."""
+    batch = subject.value("per_device_train_batch_size")
+    if batch is UNKNOWN or subject.value("max_length") is UNKNOWN:
+        return
+    longest = subject.longest()
+    if longest is None or longest >= _USUAL_LENGTH:
+        return
+    rows = batch if isinstance(batch, int) else 8
+    fits = f"{longest} token{'s' * (longest != 1)}" if longest else "not even one token"
+    yield Finding(
+        f"the length of sequences is not known; with {rows} in a batch, {fits} for certain fit: "
+        f"{_has(subject, gpu)}",
+        severity="info",
+        field="per_device_train_batch_size" if subject.states(_BATCH) else None,
+        label="sequences longer than that may not fit" if longest else None,
+    )
 
 
 @check("GM403")
@@ -144,15 +172,19 @@ def rank_is_not_the_memory_lever(subject: RecipeSubject) -> Iterator[Finding]:
 
     _, gpu = judged
     saved = rank_saving(subject.tree, subject.kwargs, r // 2, injection=subject.injection)
-    if saved is None or saved <= 0 or saved > _LEVER * gpu.usable_bytes:
+    lower = next((lever.saved for lever in levers(subject) if "r" in lever.changes), 0)
+    if saved is None or saved <= 0 or max(saved, lower) > _LEVER * gpu.usable_bytes:
         return
-    better = next(iter(_levers(subject)), None)
-    more = f"; {better[1]} would save {gib(better[0])}" if better and better[0] > saved else ""
+    better = next(iter(_others(subject)), None)
+    more = ""
+    if better is not None and better.saved > max(saved, lower):
+        more = f"; {better.title} saves {gib(better.saved)}"
+    at_peak = f", {lower / 2**20:,.0f} MiB at the peak," if lower else ""
     yield Finding(
-        f"a lower rank is no remedy: r {r} -> {r // 2} saves {saved / 2**20:,.0f} MiB of the "
-        f"{gib(gpu.usable_bytes)}{more}",
+        f"a lower rank is no remedy: r {r} -> {r // 2} frees {saved / 2**20:,.0f} MiB of state"
+        f"{at_peak} of the {gib(gpu.usable_bytes)}{more}",
         field="r",
-        label=f"{100 * saved / gpu.usable_bytes:.2g} % of the GPU",
+        label=f"{100 * max(saved, lower) / gpu.usable_bytes:.2g} % of the GPU",
     )
 
 

@@ -1,0 +1,124 @@
+"""What is said of a run that does not fit its GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from lora_lint.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = """\
+model_name_or_path: {model}
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 16
+lora_alpha: 32
+lora_target: q_proj,v_proj
+dataset: a
+template: llama2
+cutoff_len: {length}
+per_device_train_batch_size: {batch}
+gradient_accumulation_steps: 1
+bf16: true
+{more}
+"""
+LLAMA = "meta-llama/Llama-2-7b-hf"
+
+
+def lint(folder: Path, gpu: str | None, text: str, *options: str) -> dict[str, dict[str, Any]]:
+    """The GM findings about a file, by code."""
+    path = folder / "run.yaml"
+    path.write_text(text)
+    named = ["--gpu", gpu] if gpu else []
+    arguments = ["lint", str(path), "--isolated", "--output-format", "json", *named, *options]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    found = json.loads(result.stdout)["diagnostics"]
+    return {d["code"]: d for d in found if d["code"].startswith("GM")}
+
+
+def run(batch: int = 8, length: int = 2048, more: str = "", model: str = LLAMA) -> str:
+    return RUN.format(model=model, batch=batch, length=length, more=more)
+
+
+def test_the_plan_is_named_and_offered_as_one_fix(tmp_path: Path) -> None:
+    text = run(batch=16, length=4096, more="disable_gradient_checkpointing: true")
+    found = lint(tmp_path, "rtx4090", text)["GM402"]
+    peak = re.fullmatch(
+        r"to make it fit: .*gradient_checkpointing: true.*batch 1, 16 accumulation steps"
+        r" \((\d+\.\d\d) GiB\)",
+        found["help"],
+    )
+    assert peak
+    assert float(peak[1]) < 23.5
+    (fix,) = found["fixes"]
+    assert "batch 1, 16 accumulation steps" in fix["title"]
+
+
+def test_the_fix_makes_it_fit(tmp_path: Path) -> None:
+    text = run(batch=32, length=2048)
+    assert "GM402" in lint(tmp_path, "rtx4090", text)
+    lint(tmp_path, "rtx4090", text, "--fix", "--unsafe-fixes")
+    fixed = (tmp_path / "run.yaml").read_text()
+    assert fixed != text
+    assert not lint(tmp_path, "rtx4090", fixed)
+
+
+@pytest.mark.parametrize(("stage", "speaks"), [(1, True), (3, False)])
+def test_processes_that_share_it_are_judged_by_one_gpu(
+    tmp_path: Path, stage: int, *, speaks: bool
+) -> None:
+    """Llama-2-13B's weights, 24.2 GiB, are on each of eight GPUs with stage 1, 3 GiB with 3."""
+    settings = {"bf16": {"enabled": True}, "zero_optimization": {"stage": stage}}
+    (tmp_path / "ds.json").write_text(json.dumps(settings))
+    model = "meta-llama/Llama-2-13b-hf"
+    text = run(batch=1, length=1024, more="deepspeed: ds.json", model=model)
+    found = lint(tmp_path, "rtx4090:8", text)
+    assert ("GM402" in found) is speaks
+    if speaks:
+        assert "each NVIDIA GeForce RTX 4090" in found["GM402"]["message"]
+
+
+def test_settings_that_are_not_here_leave_it_open(tmp_path: Path) -> None:
+    assert not lint(tmp_path, "rtx4090:8", run(batch=64, more="deepspeed: there/none.json"))
+
+
+def test_half_the_rank_of_llama_2_7b_frees_about_50_megabytes(tmp_path: Path) -> None:
+    """4,194,304 parameters fewer: 16 bytes each of state with gradients, of which 12 are there
+    before the first gradient: 64 and 48 MiB, which are 50 MB; intermediates of r columns add some.
+    """
+    found = lint(tmp_path, "16GB", run(batch=1, length=4096))["GM403"]
+    told = re.search(r"frees (\d+) MiB of state, (\d+) MiB at the peak", found["message"])
+    assert told
+    assert told[1] == "64"
+    assert 48 <= int(told[2]) <= 64
+
+
+LENGTHLESS = """\
+model_name_or_path: meta-llama/Llama-2-7b-hf
+use_peft: true
+lora_r: 16
+lora_alpha: 32
+lora_target_modules: all-linear
+dtype: bfloat16
+per_device_train_batch_size: {batch}
+"""
+
+
+def test_a_short_length_that_fits_is_said_where_none_is_known(tmp_path: Path) -> None:
+    found = lint(tmp_path, "rtx4090", LENGTHLESS.format(batch=8))["GM402"]
+    assert found["severity"] == "info"
+    fits = re.search(r"with 8 in a batch, (\d+) tokens for certain fit", found["message"])
+    assert fits
+    told = int(fits[1])
+    assert 0 < told < 1024
+    stated = LENGTHLESS.format(batch=8) + "max_length: "
+    assert not lint(tmp_path, "rtx4090", f"{stated}{told}\n")
+    assert lint(tmp_path, "rtx4090", f"{stated}{told + 8}\n")
