@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lora_lint.checks.levers import levers, plan
+from lora_lint.checks.loading import AUTOMATIC
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Set, Wish
 from lora_lint.recipe import UNKNOWN
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 GIB: Final = 2**30
 # Below this, modules_to_save is not worth a word.
 _MUCH: Final = GIB
+# What logits and their gradients must need to be worth a word.
+_MANY: Final = 4 * GIB
 # More than this share of the peak in adapters, and their rank is a lever after all.
 _LEVER: Final = 0.1
 # What TRL cuts sequences to where nothing is said (trl 1.16.0 trainer/sft_config.py).
@@ -53,7 +56,7 @@ def _has(subject: RecipeSubject, gpu: Gpu) -> str:
 def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
     """The base model's weights alone are larger than the GPU's memory."""
     judged = _judged(subject)
-    if judged is None or not judged[0].weights_exceed:
+    if judged is None or not judged[0].weights_exceed or subject.value("device_map") in AUTOMATIC:
         return
     memory, gpu = judged
     stated = subject.recipe["dtype"].origin != "unset" and "dtype" not in memory.assumed
@@ -186,6 +189,66 @@ def rank_is_not_the_memory_lever(subject: RecipeSubject) -> Iterator[Finding]:
         field="r",
         label=f"{100 * max(saved, lower) / gpu.usable_bytes:.2g} % of the GPU",
     )
+
+
+@check("GM404")
+def gradient_checkpointing_off(subject: RecipeSubject) -> Iterator[Finding]:
+    """The file turns checkpointing off in a run that does not fit."""
+    judged = _judged(subject)
+    if judged is None or judged[0].weights_exceed or judged[0].verdict not in ("oom", "risk"):
+        return
+    name = "gradient_checkpointing"
+    if not subject.states(name) or subject.value(name) is not False:
+        return
+    lever = next((lever for lever in levers(subject) if name in lever.changes), None)
+    if lever is None:
+        return
+    yield Finding(
+        f"gradient checkpointing is off; on, it saves about {gib(lever.saved)} of the "
+        f"{gib(judged[0].peak or 0)} here",
+        field=name,
+        label=lever.price,
+        wishes=(lever.wish(),),
+    )
+
+
+@check("GM407")
+def logits_dominate_memory(subject: RecipeSubject) -> Iterator[Finding]:
+    """The logits are the largest part of the peak; where the GPU is known GM402 looks at it."""
+    if subject.gpu is not None or not subject.recipe.trains or not _has_many_logits(subject):
+        return
+    memory = subject.memory
+    if memory is None or memory.peak is None or "fused_loss" in memory.assumed:
+        return
+    size = memory.bytes["logits"] or 0
+    if size < _MANY or size < max(part or 0 for part in memory.bytes.values()):
+        return
+    batch, length = subject.value(_BATCH), subject.value("max_length")
+    lever = next((lever for lever in levers(subject) if "fused_loss" in lever.changes), None)
+    yield Finding(
+        f"the logits need {gib(size)} of the {gib(memory.peak)} at the peak: {batch} x {length:,} "
+        f"tokens x a vocabulary of {_vocabulary(subject):,}",
+        field="max_length",
+        label="and their gradients",
+        help=f"{lever.title} saves about {gib(lever.saved)}: {lever.price}" if lever else None,
+        wishes=(lever.wish(),) if lever else (),
+    )
+
+
+def _vocabulary(subject: RecipeSubject) -> int:
+    """The rows of the output embeddings, 0 where they are not known."""
+    tree = subject.tree
+    head = tree.get(tree.facts.get("output_embeddings") or "") if tree is not None else None
+    shape = head.parameters.get("weight") if head is not None else None
+    return int(shape[0]) if shape else 0
+
+
+def _has_many_logits(subject: RecipeSubject) -> bool:
+    """Whether the logits are large enough to ask for an estimate."""
+    batch, length = subject.value(_BATCH), subject.value("max_length")
+    if not isinstance(batch, int) or not isinstance(length, int):
+        return False
+    return 12 * batch * length * _vocabulary(subject) >= _MANY
 
 
 @check("GM406")
