@@ -140,7 +140,7 @@ def _others(subject: RecipeSubject) -> list[Lever]:
 
 
 def _largest_savings(subject: RecipeSubject) -> str | None:
-    told = (f"{lever.title} saves about {gib(lever.saved)}" for lever in _others(subject)[:2])
+    told = (f"{lever.title}: about {gib(lever.saved)} less" for lever in _others(subject)[:2])
     return "; ".join(told) or None
 
 
@@ -155,7 +155,7 @@ def _lengths_that_fit(subject: RecipeSubject, gpu: Gpu) -> Iterator[Finding]:
     rows = batch if isinstance(batch, int) else 8
     fits = f"{longest} token{'s' * (longest != 1)}" if longest else "not even one token"
     yield Finding(
-        f"the length of sequences is not known; with {rows} in a batch, {fits} for certain fit: "
+        f"the length of sequences is not known; with {rows} in a batch, {fits} fit for certain: "
         f"{_has(subject, gpu)}",
         severity="info",
         field="per_device_train_batch_size" if subject.states(_BATCH) else None,
@@ -181,7 +181,7 @@ def rank_is_not_the_memory_lever(subject: RecipeSubject) -> Iterator[Finding]:
     better = next(iter(_others(subject)), None)
     more = ""
     if better is not None and better.saved > max(saved, lower):
-        more = f"; {better.title} saves {gib(better.saved)}"
+        more = f"; {better.title}: {gib(better.saved)} less"
     at_peak = f", {lower / 2**20:,.0f} MiB at the peak," if lower else ""
     yield Finding(
         f"a lower rank is no remedy: r {r} -> {r // 2} frees {saved / 2**20:,.0f} MiB of state"

@@ -74,6 +74,8 @@ def _found(subject: RecipeSubject) -> Sharding | str | None:
     stated = _known(subject.value("fsdp")) not in _UNSET
     if isinstance(launched, Section) and not stated:
         return _accelerate(subject, launched)
+    if _oumi_divides(subject):
+        return "how Oumi's FSDP or DeepSpeed shares the model is not estimated"
     if stated:
         settings = subject.fsdp_settings
         if isinstance(settings, Missing):
@@ -91,6 +93,21 @@ def _found(subject: RecipeSubject) -> Sharding | str | None:
     if gpus > 1 and isinstance(subject.value("device_map"), str):
         return f"device_map puts layers on {gpus} GPUs"
     return None
+
+
+def _oumi_divides(subject: RecipeSubject) -> bool:
+    """Whether an Oumi file turns FSDP or DeepSpeed on, in sections of their own (oumi 0.9
+    core/configs/params/fsdp_params.py, deepspeed_params.py), or may.
+    """
+    if subject.dialect.name != "oumi":
+        return False
+    root = subject.document.parts[subject.recipe.part].node
+    for section in ("fsdp", "deepspeed"):
+        settings = root.get(section)
+        switch = settings.get(f"enable_{section}") if settings is not None else None
+        if switch is not None and switch.value is not False:
+            return True
+    return False
 
 
 def _told(subject: RecipeSubject) -> int | None:

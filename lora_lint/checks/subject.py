@@ -392,9 +392,20 @@ class RecipeSubject:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
         if self.tree is not None and "library" in self.tree.facts:
             return "what the activations of a diffusion model take is not known"
+        if self._experts_are_quantized:
+            return "how Axolotl quantizes the experts is not estimated"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
         return self.shared if isinstance(self.shared, str) else None
+
+    @property
+    def _experts_are_quantized(self) -> bool:
+        """Whether Axolotl quantizes a mixture's experts, which are no linear layers (axolotl
+        0.19.0 ``quantize_moe_experts``), or a file says so in a way that is not static.
+        """
+        root = self.document.parts[self.recipe.part].node
+        switch = root.get("quantize_moe_experts") if self.dialect.name == "axolotl" else None
+        return switch is not None and switch.value not in (False, None)
 
     @cached_property
     def shared(self) -> Sharding | str | None:

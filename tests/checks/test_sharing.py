@@ -163,3 +163,16 @@ def test_a_framework_that_starts_a_process_on_each_gpu(tmp_path: Path) -> None:
 def test_options_of_accelerate_are_not_followed(tmp_path: Path, option: str) -> None:
     text = SCRIPT.replace("--config_file accelerate.yaml ", "").format(options=option, more="")
     assert "accelerate" in str(subject(tmp_path, "run.sh", text).not_estimated)
+
+
+@pytest.mark.parametrize(("switch", "known"), [("true", False), ("false", True)])
+def test_oumis_own_switch_of_fsdp(tmp_path: Path, switch: str, *, known: bool) -> None:
+    text = (
+        "model:\n  model_name: meta-llama/Llama-3.1-8B\n  model_max_length: 1024\n"
+        "training:\n  trainer_type: TRL_SFT\n  use_peft: true\n"
+        "peft:\n  lora_r: 16\n  lora_target_modules: [q_proj]\n"
+        f"fsdp:\n  enable_fsdp: {switch}\n"
+    )
+    found = subject(tmp_path, "run.yaml", text)
+    assert found.dialect.name == "oumi"
+    assert (found.shared is None) is known
