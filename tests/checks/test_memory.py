@@ -134,3 +134,29 @@ def test_experts_that_axolotl_quantizes_are_not_weighed(
         "lora_r: 16\nlora_alpha: 32\nlora_target_modules: [q_proj, v_proj]\nsequence_len: 512\n"
     )
     assert ("GM401" in lint(tmp_path, "rtx4090", text + line)) is speaks
+
+
+SCRIPT = """\
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("meta-llama/Llama-3.1-8B"){then}
+lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+model = get_peft_model(model, lora)
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "then", "speaks"),
+    [("4.57.6", "", True), ("4.57.6", ".half()", False), ("5.23.0", "", False), (None, "", False)],
+)
+def test_a_script_without_dtype_is_float32_with_transformers_4_alone(
+    tmp_path: Path, version: str | None, then: str, *, speaks: bool
+) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT.format(then=then))
+    given = ["--transformers-version", version, "--peft-version", "0.18.1"] if version else []
+    arguments = ["lint", str(path), "--isolated", "--output-format", "json", *given]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    codes = {d["code"] for d in json.loads(result.stdout)["diagnostics"]}
+    assert ("GM405" in codes) is speaks
