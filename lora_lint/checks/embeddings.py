@@ -111,6 +111,9 @@ def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
         return
     if not notes and subject.tree is not None and subject.tree.facts.get("tie_attribute") is False:
         return  # peft 0.18 and 0.19 warn all the same
+    ends = _ends(subject)
+    if ends & {*subject.injection.modules} and not ends & {*subject.injection.saved}:
+        return  # TM123
     in_saved = subject.value("modules_to_save")
     field = "modules_to_save" if in_saved else "target_modules"
     yield Finding(
@@ -137,7 +140,25 @@ def _own_config(subject: RecipeSubject) -> tuple[bool | None, tuple[Note, ...]]:
     said = config.value("tie_word_embeddings") if config is not None else None
     if not isinstance(said, bool) or config is None:
         return None, ()
-    ends = [tree.facts.get(f"{end}put_embeddings") for end in ("in", "out")]
-    changed = {*subject.injection.saved, *subject.injection.modules} & set(ends)
+    changed = {*subject.injection.saved, *subject.injection.modules} & _ends(subject)
     apart = said and bool(changed) and subject.kwargs.get("ensure_weight_tying") in (None, False)
     return apart, (config.note("tied here", "tie_word_embeddings"),)
+
+
+def _ends(subject: RecipeSubject) -> set[str]:
+    """The input and the output embeddings, as far as the model has them."""
+    facts = subject.tree.facts if subject.tree is not None else {}
+    names = (facts.get(f"{end}put_embeddings") for end in ("in", "out"))
+    return {name for name in names if name is not None}
+
+
+def ties(subject: RecipeSubject) -> tuple[bool, tuple[Note, ...]]:
+    """Whether the model's input and output embeddings are one weight, and where its own config.json
+    says so, if it is that which says it.
+    """
+    said, notes = _own_config(subject)
+    if said is not None or subject.tree is None:
+        return bool(said), notes
+    ends = _ends(subject)
+    shared = ({name.rpartition(".")[0] for name in group} for group in subject.tree.tied)
+    return len(ends) == 2 and any(ends <= names for names in shared), ()

@@ -524,11 +524,11 @@ def no_default_targets(subject: RecipeSubject) -> Iterator[Finding]:
     missing = error.message.startswith("Please specify `target_modules`")
     if not missing and not error.message.startswith("No `target_modules` passed"):
         return
+    if not missing and default_targets(tree.model_type, subject.peft) is not None:
+        return  # TM130
     result = reach(subject.inject({"target_modules": ALL_LINEAR}))
     yield Finding(
-        f"target_modules is not set, and PEFT {subject.peft} has no default for {tree.model_type}"
-        if missing or default_targets(tree.model_type, subject.peft) is None
-        else f"target_modules is not set; PEFT's default for {tree.model_type} is not reached",
+        f"target_modules is not set, and PEFT {subject.peft} has no default for {tree.model_type}",
         field="target_modules",
         help=f'PEFT stops with "{error.message[:80]}"',
         wishes=(

@@ -68,3 +68,9 @@ def test_releases_of_one_line_are_compared_too():
 def test_a_model_type_is_always_there_or_came_later():
     assert always_built_in("llama")
     assert not always_built_in("qwen3")
+
+
+def test_the_page_of_changed_names_is_up_to_date():
+    from tools import renamed_page
+
+    assert renamed_page.PAGE.read_text(encoding="utf-8") == renamed_page.page()
