@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-FOLDERS = ("architectures", "trees")
+FOLDERS = ("architectures", "formulas", "trees")
 # Single files that are large and not read by people.
 SINGLE = ("dimensions.json", "evidence.json", "names.json")
 

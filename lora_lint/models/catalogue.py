@@ -179,6 +179,14 @@ def architecture(model_type: str) -> Architecture | None:
         return None
 
 
+def formulas(model_type: str, cls: str) -> dict[str, Any] | None:
+    """The formulas of a class's sizes (``sizes.py``), None where the catalogue has none."""
+    try:
+        return _read(f"formulas/{model_type}.{cls}.json")
+    except OSError:
+        return None
+
+
 def model_type_of(cls: str) -> str | None:
     """The model type that a class belongs to, None for a class that has no template."""
     members: dict[str, list[str]] = _read("classes.json")

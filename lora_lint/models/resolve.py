@@ -314,8 +314,14 @@ class _Search(NamedTuple):
             if config.get(f"{part}.model_type") not in (usual, *_absent()):
                 reason = f"config.json {where}: {part} is of another model type than {usual}"
                 return Unresolved(reason, name, remote_code=config.remote_code)
+        from lora_lint.models.sizes import sized
+
+        found = sized(known, cls, config)
+        if isinstance(found, ModuleTree):
+            tree = _with_own_facts(found, config)
+            return self._settle(tree, name, f"config.json {where}", config.remote_code)
         tree = _template(known, cls, config.deviating(known.switches), open_parts=False)
-        source = f"architecture of config.json {where}, sizes unknown"
+        source = f"architecture of config.json {where}, sizes unknown: {found}"
         return self._settle(tree, name, source, config.remote_code)
 
     # The catalogue

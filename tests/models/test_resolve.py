@@ -85,7 +85,9 @@ def test_the_cache_on_disk_comes_before_the_catalogue(hub):
     cache(hub, "meta-llama/Llama-2-7b-hf", {**LLAMA, "num_hidden_layers": 30})
     result = found("meta-llama/Llama-2-7b-hf")
     assert "Hugging Face cache" in result.source
-    assert not result.tree.sized
+    assert result.tree.grade == "given"
+    assert result.tree.get("model.layers.29") is not None
+    assert result.tree.get("model.layers.30") is None
 
 
 def test_a_local_path_comes_before_the_cache(hub, tmp_path):
@@ -184,22 +186,31 @@ def test_a_config_with_known_dimensions_has_sizes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "parameters"),
     [
-        {"num_hidden_layers": 31},
-        {"num_key_value_heads": 32},
-        {"num_key_value_heads": None},
-        {"head_dim": 64},
-        {"tie_word_embeddings": True},
-        {"mlp_bias": True},
-        {"vocab_size": 128257},
+        ({"num_hidden_layers": 31}, 8_030_261_248 - 218_112_000),
+        ({"num_key_value_heads": 32}, 8_030_261_248 + 32 * 2 * 4096 * (4096 - 1024)),
+        ({"num_key_value_heads": None}, 8_030_261_248 + 32 * 2 * 4096 * (4096 - 1024)),
+        ({"tie_word_embeddings": True}, 8_030_261_248 - 128256 * 4096),
+        ({"vocab_size": 128257}, 8_030_261_248 + 2 * 4096),
     ],
 )
-def test_a_config_with_other_dimensions_has_names_only(tmp_path, change):
+def test_a_config_with_other_dimensions_has_its_own_sizes(tmp_path, change, parameters):
+    put(tmp_path / "base", {**LLAMA, **change})
+    result = found("./base", folder=tmp_path)
+    assert result.tree.grade == "given"
+    assert result.source == "config.json in ./base"
+    assert result.tree.parameter_count() == parameters
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_hidden_layers": "31"}, {"num_attention_heads": 33}, {"mlp_bias": "yes"}]
+)
+def test_a_config_that_nobody_has_built_has_names_only(tmp_path, change):
     put(tmp_path / "base", {**LLAMA, **change})
     result = found("./base", folder=tmp_path)
     assert result.tree.grade == "named"
-    assert result.source.startswith("architecture of config.json in ./base, sizes unknown")
+    assert result.source.startswith("architecture of config.json in ./base, sizes unknown: ")
     assert not result.tree.may_have("query")
 
 
