@@ -1,6 +1,6 @@
 """Writes ``lora_lint/data/models/formulas``: every size of a class as a formula of config fields.
 
-    python tools/catalogue_formulas.py [MODEL_TYPE[:CLASS] ...] [--jobs N]
+    python tools/catalogue_formulas.py [MODEL_TYPE[:CLASS] ...] [--jobs N] [--again N]
 
 Needs torch and transformers, no network, and the configuration files of older releases
 (``old_defaults.py``): a default that is not the same in all of them stands for nothing. For each
@@ -58,6 +58,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from lora_lint.models import from_model
+from lora_lint.models.catalogue import formulas as formulas_file
 from lora_lint.models.config_file import MISSING as NOTHING
 from lora_lint.models.config_file import ConfigFile
 from lora_lint.models.sizes import LABELS, UncoveredError, state_of, tree_of
@@ -73,7 +74,8 @@ DATA = Path(__file__).parent.parent / "lora_lint" / "data" / "models" / "formula
 OWN_FACTS = ("max_position_embeddings", "sliding_window", "num_experts_per_tok")
 NO_SHAPE = re.compile(
     r"(_token|token_id|token_ids|token_index|_id)$|dropout|initializer|_eps$|epsilon|^rope_|rope_theta|rope_scaling|label2id"
-    r"|id2label|dtype|^_|^use_cache$|^output_|^return_|^architectures$|^transformers_version$"
+    r"|id2label|dtype|^_name_or_path$|^_attn|^_commit|^use_cache$|^output_|^return_"
+    r"|^architectures$|^transformers_version$"
     r"|problem_type|chunk_size|pretraining_tp|max_window_layers|_coef$|^model_type$|layerdrop"
     r"|^finetuning_task$|^tokenizer_class$|^is_encoder_decoder$"
 )
@@ -1130,7 +1132,7 @@ def _fallback(
             expression = formulas.expressions[hint]
             if _holds(builds, formulas, found, path, expression, cases):
                 return hint
-        if len(cases) == 6:
+        if len(cases) == 8:
             break
     if len(cases) < 3:
         return -1
@@ -1151,11 +1153,42 @@ def _fallback(
         candidates += [((factor, 1, (a,), ()),) for a in near for factor in (4, 2, 3)]
         candidates += [((n, 1, (), ()),) for n in (1, 2, 64, 128)]
     for expression in candidates:
+        if not _always(builds, found, path, expression, silence, rng):
+            continue
         if _holds(builds, formulas, found, path, expression, cases):
             if expression not in formulas.expressions:
                 formulas.expressions.append(expression)
             return formulas.expressions.index(expression)
     return -1
+
+
+def _always(
+    builds: Builds, found: Structure, path: str, expression: Any, silence: Any, rng: random.Random
+) -> bool:
+    """Whether a config's own value is the expression's in many configs, where it has one."""
+    for _ in range(30):
+        values = sampled(found, rng, rng.choice((0.2, 0.5, 0.9)))
+        try:
+            without = copy.deepcopy(put(values, path, silence))
+            value = get(_plain(config_of(builds.model_type, without).to_dict()), path)
+        except Exception:  # noqa: BLE001 - a config that is refused says nothing
+            continue
+        total = _value(expression, values)
+        if is_number(value) and total.denominator == 1 and total != value:
+            return False
+    return True
+
+
+def _value(expression: Any, values: dict[str, Any]) -> Fraction:
+    total = Fraction(0)
+    for n, d, factors, divisors in expression:
+        term = Fraction(n, d)
+        for name in factors:
+            term *= Fraction(get(values, name))
+        for name in divisors:
+            term /= Fraction(get(values, name)) or 1
+        total += term
+    return total
 
 
 def _holds(
@@ -1184,14 +1217,7 @@ def _stands_for(
     values: dict[str, Any],
     tree: ModuleTree,
 ) -> bool | None:
-    total = Fraction(0)
-    for n, d, fs, gs in expression:
-        term = Fraction(n, d)
-        for f in fs:
-            term *= Fraction(get(values, f))
-        for g in gs:
-            term /= Fraction(get(values, g)) or 1
-        total += term
+    total = _value(expression, values)
     if total.denominator != 1 and not isinstance(get(values, path), float):
         return None  # refused
     value: Any = int(total) if total.denominator == 1 else float(total)
@@ -1317,6 +1343,48 @@ def mutated(
     return values
 
 
+def prove_again(model_type: str, cls: str, pool: dict[str, list[Any]], count: int) -> str | None:
+    """Compare a written file with real models of many more configs, most of them with silent
+    fields; the first difference where there is one.
+    """
+    data = formulas_file(model_type, cls)
+    POOL.update(pool)
+    builds, rng = Builds(model_type, cls), random.Random(f"again {cls}")
+    values, _ = hidden_fields(builds, starting_values(model_type))
+    found = discover(builds, values, pool)
+    if data is None or found is None:
+        return "its usual config does not build"
+    fields = sorted({path for needs in data["needs"] for path in needs} | set(data["silent"]))
+    same = 0
+    end = time.time() + 90
+    for attempt in range(20 * count):
+        values = sampled(found, rng, rng.choice((0.2, 0.5, 0.9)))
+        if attempt % 3 == 0:
+            values = mutated(found, rng, pool, attempt)
+        for path in fields:
+            draw = rng.random()
+            if draw < 0.2:
+                values = put(values, path, NOTHING if draw < 0.15 else None)
+            elif draw < 0.3 and isinstance(get(values, path), bool):
+                values = put(values, path, not get(values, path))
+        try:
+            ours = tree_of(data, cls, ConfigFile({**values, "architectures": [cls]}))
+        except UncoveredError:
+            continue
+        real = builds(values)
+        if real is None:
+            continue
+        if wrong := agree(ours, real):
+            plain = {p: v for p, v in flat(values) if get(found.values, p) != v}
+            gone = [p for p, _ in flat(found.values) if get(values, p) is NOTHING]
+            return f"with {plain} without {gone}: {wrong}"[:700]
+        same += 1
+        if same == count or time.time() > end:
+            break
+    print(f"{model_type} {cls}: {same} more configs agree", flush=True)
+    return None
+
+
 # Running ------------------------------------------------------------------------------------------
 
 
@@ -1335,11 +1403,29 @@ def formulas_of(
     return text, None, len(formulas.trees[cls])
 
 
+def everything_again(
+    pool: dict[str, list[Any]], jobs: int, count: int, wanted: set[tuple[str, str]]
+) -> None:
+    """Prove files again, and take away those that are not right."""
+    with ProcessPoolExecutor(jobs, initializer=limit_process) as executor:
+        running = {}
+        for path in sorted(DATA.glob("*.json*")):
+            model_type, _, cls = path.name.partition(".json")[0].rpartition(".")
+            if (model_type, cls) not in wanted:
+                continue
+            running[executor.submit(prove_again, model_type, cls, pool, count)] = path
+        for job in as_completed(running):
+            if why := job.result():
+                print(f"wrong: {running[job].name}: {why}", flush=True)
+                running[job].unlink()
+
+
 def main() -> None:
     """Write the files of the classes that are asked for, all by default."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="MODEL_TYPE or MODEL_TYPE:CLASS")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--again", type=int, metavar="N", help="prove files with N more configs")
     parser.add_argument("--missing", action="store_true", help="leave files that are there")
     options = parser.parse_args()
     if not os.environ.get("OLD_TRANSFORMERS"):
@@ -1354,6 +1440,9 @@ def main() -> None:
         wanted = [(m, c) for m, c in wanted if f"{m}.{c}" not in there]
     pool = value_pool()
     DATA.mkdir(parents=True, exist_ok=True)
+    if options.again:
+        everything_again(pool, options.jobs, options.again, set(wanted))
+        return
     with ProcessPoolExecutor(options.jobs, initializer=limit_process) as executor:
         jobs = {executor.submit(formulas_of, m, c, pool): (m, c) for m, c in wanted}
         for job in as_completed(jobs):

@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ def main() -> None:
     if options.configs is not None:
         from transformers_lines import known_jobs
 
-        options.jobs = options.releases / "jobs.json"
+        options.jobs = Path(tempfile.mkdtemp()) / "jobs.json"
         options.jobs.write_text(json.dumps(known_jobs(options.configs)), encoding="utf-8")
     folders = [path for path in options.releases.iterdir() if path.is_dir()]
     failed = False

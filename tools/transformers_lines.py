@@ -108,7 +108,7 @@ class Dump:
         """The known model's tree as text, or why there is none; None where it was not read."""
         if model_type not in self.model_types:
             return NOT_THERE
-        tree = known_text(self, name)
+        tree = known_text(self, name, len(self.parts))
         if tree is not None:
             return tree
         return NOT_BUILT if name in self.known else None
@@ -150,8 +150,8 @@ def default_text(dump: Dump, model_type: str, cls: str) -> str:
 
 
 @cache
-def known_text(dump: Dump, name: str) -> str | None:
-    """What tells a known model's tree from another."""
+def known_text(dump: Dump, name: str, parts: int) -> str | None:  # noqa: ARG001 - a part may add it
+    """What tells a known model's tree from another; ``parts``: those that the dump has by now."""
     tree = dump.known_tree(name)
     if tree is None:
         return None
@@ -300,7 +300,8 @@ def order(versions: list[str], whole: Iterable[str]) -> Iterator[str]:
 
 def read_all(releases: Path, folder: Path, jobs: dict[str, list[Any]]) -> dict[str, Dump]:
     """The dumps of all releases; what is in the folder already is not read again."""
-    versions = sorted((path.name for path in releases.iterdir()), key=version_key)
+    folders = (path.name for path in releases.iterdir() if path.is_dir())
+    versions = sorted(folders, key=version_key)
     for version in order(versions, WHOLE):
         dumps = load_cached(folder)
         if minor(version) not in WHOLE:

@@ -129,20 +129,24 @@ def tied_embeddings_diverge(subject: RecipeSubject) -> Iterator[Finding]:
 
 def _own_config(subject: RecipeSubject) -> tuple[bool | None, tuple[Note, ...]]:
     """Whether the base model's own config.json ties embeddings that the adapter changes apart, and
-    where it says so; None where it says nothing, or the module tree is the model's own.
+    where it says so; None where it says nothing, or the module tree is the model's own and PEFT's
+    answer known.
 
     A template has its class's default, which a config may set otherwise.
     """
     tree = subject.tree
-    if tree is None or not tree.facts.get("template") or subject.context.model is not None:
+    if tree is None or subject.context.model is not None:
         return None, ()
     config = subject.model_config
     said = config.value("tie_word_embeddings") if config is not None else None
     if not isinstance(said, bool) or config is None:
         return None, ()
+    note = config.note("tied here", "tie_word_embeddings")
+    if not tree.facts.get("template"):
+        return None, (note,) if said else ()
     changed = {*subject.injection.saved, *subject.injection.modules} & _ends(subject)
     apart = said and bool(changed) and subject.kwargs.get("ensure_weight_tying") in (None, False)
-    return apart, (config.note("tied here", "tie_word_embeddings"),)
+    return apart, (note,)
 
 
 def _ends(subject: RecipeSubject) -> set[str]:

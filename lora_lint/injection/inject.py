@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from lora_lint.injection.simulation import Parameter
     from lora_lint.models.module_tree import ModuleTree
 
+# What is no regular expression.
+_NAME = re.compile(r"[\w.-]*")
 _MAMBA_REFUSED = ("out_proj", "conv1d")
 # What PeftModelFor... adds to modules_to_save, by task type.
 _HEADS = {
@@ -506,6 +508,9 @@ class _Run:
             return
         if settings.target_modules == "dummy-target-modules":
             return
+        written = (self.written_targets, self.written_parameters)
+        if any(self._may_be_there(entry) for value in written for entry in _listed(value)):
+            raise Undecided("whether the model has the modules that are targeted is not known")
         raise NothingMatched(self.semantics.no_match_error, self._no_match_message())
 
     def _no_match_message(self) -> str:
@@ -765,6 +770,20 @@ class _Run:
 
     def unmatched(self) -> dict[str, tuple[object, ...]]:
         """For each field, the written entries that had no effect."""
+        return {
+            field: tuple(entry for entry in entries if not self._may_be_there(entry))
+            for field, entries in self._unmatched_here().items()
+        }
+
+    def _may_be_there(self, entry: Any) -> bool:
+        """Whether another model that the tree stands for may have what an entry names."""
+        if not isinstance(entry, str) or self.tree.sized:
+            return False
+        return self.tree.may_have(_leaf(entry)) or (
+            not _NAME.fullmatch(entry) and bool(self.tree.facts.get("also"))
+        )
+
+    def _unmatched_here(self) -> dict[str, tuple[object, ...]]:
         hit = [*self.modules, *self.parameters]
         settings = self.settings
         return {
@@ -858,6 +877,11 @@ class _Run:
         for pattern in [layers] if isinstance(layers, str) else layers or ():
             patterns.append(self.semantics.layer_number.replace("{pattern}", str(pattern)))
         return patterns
+
+
+def _listed(value: Any) -> list[Any]:
+    """The entries of a list, or a pattern by itself."""
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
 
 
 def _may_count(value: Any) -> bool:

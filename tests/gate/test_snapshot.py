@@ -70,7 +70,9 @@ def test_what_cannot_be_written_is_said(config: Path, tmp_path: Path) -> None:
 
 
 def test_inspect_builds_where_it_is_told_to(config: Path) -> None:
-    """No known model has these sizes."""
+    """No known model has these sizes, and there are no formulas for the class."""
+    values = {"model_type": "openai-gpt", "architectures": ["OpenAIGPTLMHeadModel"], **TINY}
+    config.write_text(json.dumps(values))
 
     def said(*options: str) -> str:
         command = ["inspect", str(config), *options]
