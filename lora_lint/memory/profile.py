@@ -30,9 +30,9 @@ class Profile(NamedTuple):
     are padded. ``chunked_loss``: where the loss is not fused, it works on chunks of 128 tokens in
     the logits' own dtype. ``keeps_inputs``: 4-bit products keep their inputs, as by bitsandbytes
     before 0.43.2. ``every_linear``: quantization takes every linear map, of subclasses and the
-    output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a step's graph until the next
-    forward has ended. ``error``: the closed form's relative error for this framework; None where it
-    is the family's.
+    output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a
+    step's graph until the next forward has ended. ``error``: the closed form's relative error for
+    this framework; None where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -90,7 +90,8 @@ _FRAMEWORKS: Final = {
     # ``scaled_dot_product_attention`` is causal). Adapters have the model's dtype (lora.py
     # ``LoRALinear``), and lightning 2.3.0 puts its 4-bit class in the place of torch's Linear
     # (fabric/plugins/precision/bitsandbytes.py ``module_init_context``). The form of
-    # Hugging Face's modules is 4 to 7 % low on the single-GPU rows in 16 bit that LitGPT publishes for Llama-2-7B and Phi-3 (tests/memory/test_profile.py).
+    # Hugging Face's modules is 4 to 7 % low on the single-GPU rows in 16 bit that LitGPT publishes
+    # for Llama-2-7B and Phi-3 (tests/memory/test_profile.py).
     "litgpt": Profile(
         adapter_bytes=2,
         kbit_preparation=False,
