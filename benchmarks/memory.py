@@ -58,8 +58,8 @@ bitsandbytes is older than 0.43.2, which keeps more; the others have no such set
 SPEED = """
 ## What an estimate costs
 
-Made by `python benchmarks/memory.py --speed`, Python {python}: medians of CPU time. A what-if is one
-further estimate of a linted file with a setting changed, a new value each time.
+Made by `python benchmarks/memory.py --speed`, Python {python}: medians of CPU time. A what-if is
+one further estimate of a linted file with a setting changed, a new value each time.
 """
 _NAMES = {
     "query": ["q_proj"],
@@ -283,7 +283,7 @@ def lints(runs: int) -> Iterable[str]:
     yield "\n| example | lint | with `--gpu rtx4090` | ratio |"
     yield "|---|---|---|---|"
     for name in ("axolotl-qlora.yaml", "trl.yaml", "llama-factory.yaml"):
-        plain = [sys.executable, "-m", "lora_lint", "check", "--isolated", name]
+        plain = [sys.executable, "-m", "lora_lint", "lint", "--isolated", name]
         commands = [plain, [*plain, "--gpu", "rtx4090"]]
         times: list[list[float]] = [[], []]
         for _ in range(runs):
