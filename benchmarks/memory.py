@@ -59,8 +59,9 @@ SPEED = """
 ## What an estimate costs
 
 Made by `python benchmarks/memory.py --speed`, Python {python}: medians of CPU time. A what-if is
-one further estimate of a linted file with a setting changed, a new value each time. The lints
-take turns, and their time is the user's CPU time.
+one further estimate of a linted file with a setting changed, a new value each time. With
+another r it is decided anew what PEFT adapts (about half of the time), and a layer of that rank is
+walked for the first time (a third). The lints take turns, and their time is the user's CPU time.
 """
 _NAMES = {
     "query": ["q_proj"],
