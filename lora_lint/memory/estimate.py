@@ -330,7 +330,7 @@ class _Estimator:
         self.gpu = gpu
         self.sharding = sharding
         self.settings = read_settings(given, profile, tree, config, gpu.capability if gpu else None)
-        self.weights = read_weights(tree)
+        self.weights = read_weights(tree, every_linear=profile.every_linear)
         self.model = _read_model(tree, config, injection)
         self.reason = self.model.reason or self.settings.reason
         model = self.model.model

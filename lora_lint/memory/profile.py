@@ -27,8 +27,12 @@ class Profile(NamedTuple):
     is called on a quantized model. ``fused_loss``: the loss never holds all logits.
     ``outputs_kept``: the model's outputs are held during the backward, as by
     ``outputs = model(**batch); outputs.loss.backward()``. ``padded``: batches of several sequences
-    are padded. ``error``: the closed form's relative error for this framework; None where it is the
-    family's.
+    are padded. ``chunked_loss``: where the loss is not fused, it works on chunks of 128 tokens in
+    the logits' own dtype. ``keeps_inputs``: 4-bit products keep their inputs, as by bitsandbytes
+    before 0.43.2. ``every_linear``: quantization takes every linear map, of subclasses and the
+    output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a
+    step's graph until the next forward has ended. ``error``: the closed form's relative error for
+    this framework; None where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -39,6 +43,10 @@ class Profile(NamedTuple):
     fused_loss: bool | None = False
     outputs_kept: bool | None = None
     padded: bool | None = None
+    chunked_loss: bool = False
+    keeps_inputs: bool = False
+    every_linear: bool = False
+    graph_kept: bool = False
     error: float | None = None
 
 
@@ -76,16 +84,22 @@ _FRAMEWORKS: Final = {
     # keeps a module's input once, and of the MLP no more than gate and up; checkpoints go to the
     # host by ``use_gradient_checkpointing="unsloth"``.
     "unsloth": TRAINER._replace(kbit_preparation=False, fused_loss=True, error=_OTHER_CODE),
-    # finetune/lora.py ``fit`` holds the chunks of the logits in a list; utils.py
-    # ``chunked_cross_entropy`` keeps log_softmax in their dtype: 4 bytes a logit, between a fused
-    # loss and transformers'. Adapters have the model's dtype (lora.py ``LoRALinear``). The form of
-    # Hugging Face's modules is 2 to 5 % low on the single-GPU rows in 16 bit that LitGPT publishes
+    # finetune/lora.py ``fit`` holds the chunks of the logits in a list, and by it the graph, until
+    # the next forward gives others; utils.py ``chunked_cross_entropy`` keeps log_softmax in their
+    # dtype: 4 bytes a logit. Batches are padded without a mask (model.py
+    # ``scaled_dot_product_attention`` is causal). Adapters have the model's dtype (lora.py
+    # ``LoRALinear``), and lightning 2.3.0 puts its 4-bit class in the place of torch's Linear
+    # (fabric/plugins/precision/bitsandbytes.py ``module_init_context``). The form of
+    # Hugging Face's modules is 4 to 7 % low on the single-GPU rows in 16 bit that LitGPT publishes
     # for Llama-2-7B and Phi-3 (tests/memory/test_profile.py).
     "litgpt": Profile(
         adapter_bytes=2,
         kbit_preparation=False,
-        fused_loss=None,
+        chunked_loss=True,
         outputs_kept=True,
+        padded=False,
+        every_linear=True,
+        graph_kept=True,
         error=_OTHER_CODE,
     ),
 }

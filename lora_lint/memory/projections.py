@@ -77,12 +77,15 @@ class Projections:
 
     def _four_bit(self, x: Tensor, linear: Linear) -> Tensor:
         """In 16 bit, and back to the input's type. The packed weight is all that is kept; the
-        backward makes the weight in 16 bit. Before bitsandbytes 0.43.2 the input was kept as well
-        (its commit 9e753741).
+        backward makes the weight in 16 bit. Before bitsandbytes 0.43.2 the product also referred
+        to its input, from its context and not as a saved tensor, so that it lived as long as the
+        graph (0.42.0 autograd/_functions.py ``MatMul4Bit``; its commit 9e753741).
         """
         tape, width, values = self.tape, x.width, linear.d_in * linear.d_out
         x = tape.cast(x, 2)
         out = (x.unit, x.count / linear.d_in * linear.d_out, 2)
+        if self.run.keeps_inputs and x.node is not None:
+            tape.held.append(x.storage)
         kept = (x.storage,) if self.run.keeps_inputs else ()
         y = tape.result((x,), out, kept, needs=((ONE, 2 * values),))
         return tape.cast(y, width)

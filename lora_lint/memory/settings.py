@@ -165,6 +165,9 @@ class _Reader:
                 masked=mask,
                 fused_loss=fuse,
                 capability=self.capability,
+                keeps_inputs=profile.keeps_inputs,
+                chunked_loss=profile.chunked_loss,
+                graph_kept=profile.graph_kept,
             )
             for size, double, prepare, auto, check, attention, mask, fuse in product(
                 dtypes, doubles, prepared, autocast, checkpointing, attentions, masked, fused

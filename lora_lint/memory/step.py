@@ -10,7 +10,7 @@ bert.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Head, Layer, Norm, Shape, Stack
+    from lora_lint.memory.tape import Leaf, Node
 
 
 class Peak(NamedTuple):
@@ -182,6 +183,7 @@ class _Step:
             casts = sum(figure.casts for stack in layers for figure in stack)
         around = self.around()
         outputs = number(head.outputs)
+        earlier = held + outputs if run.graph_kept else 0.0  # of the step before
         where = "layer recompute" if run.checkpointing else "layer backward"
         found = []
         base, later, after = around + self.between(passes), own, held
@@ -193,7 +195,7 @@ class _Step:
                 later -= figure.gradients
                 after -= figure.held
                 if place in ends:
-                    forward = base + figure.forward + embeddings
+                    forward = base + figure.forward + embeddings + earlier
                     found.append(Peak("layer forward", forward, 0, 0, 0, every))
                 if place in ends and passes[index][place].flows:
                     alive = later + number(head.gradients)
@@ -201,7 +203,7 @@ class _Step:
                     rest = every - alive - figure.gradients
                     found.append(Peak(where, most, 0, outputs, alive, rest))
                 base += figure.kept
-        forward = base + casts + self.most(head.forward)
+        forward = base + casts + self.most(head.forward) + earlier
         found.append(Peak("forward of the head", forward, 0, 0, 0, every))
         logits = number(head.logits)
         most = base + self.most(head.backward)
@@ -322,6 +324,9 @@ def _entry(stack: Stack, stream: int, *, autocast: bool) -> int:
 
 # Head and loss ----------------------------------------------------------------------------------
 
+# Tokens of a chunk of LitGPT's loss.
+_CHUNK: Final = 128
+
 
 class HeadSetting(NamedTuple):
     """Whether the stream needs a gradient, its rows and width, whether the loss is fused and the
@@ -359,7 +364,9 @@ def head_pass(
     gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
     fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
     logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
-    the gradient of its input and autocast's copy of an fp32 weight.
+    the gradient of its input and autocast's copy of an fp32 weight. A chunked loss keeps
+    log_softmax's output in the logits' dtype, in fp32 under autocast, and its backward makes the
+    two gradients for 128 tokens at a time (litgpt 0.5.13 utils.py ``chunked_cross_entropy``).
     """
     last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
@@ -396,21 +403,43 @@ def head_pass(
     if head.capped:
         logits = tape.scale(tape.keeps_output(tape.scale(logits)))
     outputs = (logits.unit, logits.count * logits.width)
+    if run.chunked_loss:
+        root, width = logits.node, 4 if run.autocast else logits.width
+        kept = logits.unit, logits.count * width
+        beside = [tape.scratch(*kept)]
+        forward = (*tape.moments, tuple(tape.live))
+        del logits, hidden
+        tape.moments.clear()
+        beside.append(tape.scratch(ONE, 2 * _CHUNK * linear.d_out * width))
+        tape.backward(root, [Storage(tape, ONE, 0)])
+        tape.moments.append(tuple(tape.live))
+        del beside
+        return _head_pass(tape, start, forward, kept, outputs)
     wide = logits if head.plain and not run.autocast else tape.cast(logits, 4)
     scores = tape.keeps_output(wide)
     root, size = scores.node, scores.size
-    logits_bytes = _bytes((size[0], 3 * size[1]))
     forward = (*tape.moments, tuple(tape.live))
     del logits, wide, scores, hidden
     tape.moments.clear()
     if root is not None:
         tape.backward(root, [Storage(tape, *size)])
     tape.moments.append(tuple(tape.live))
+    return _head_pass(tape, start, forward, (size[0], 3 * size[1]), outputs)
+
+
+def _head_pass(
+    tape: Tape,
+    start: Node | Leaf | None,
+    forward: tuple[Bytes, ...],
+    logits: tuple[int, float],
+    outputs: tuple[int, float],
+) -> HeadPass:
+    """What a tape holds after the backward, whose moments it has."""
     backward = peaks_of(tape.moments)
     if start is not None:
         start.buffer = None
     tape.casts.clear()
-    return HeadPass(peaks_of(forward), backward, logits_bytes, _bytes(outputs), tuple(tape.live))
+    return HeadPass(peaks_of(forward), backward, _bytes(logits), _bytes(outputs), tuple(tape.live))
 
 
 def _bytes(size: tuple[int, float]) -> Bytes:

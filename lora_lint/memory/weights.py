@@ -80,15 +80,18 @@ def _quantized_size(matrix: Matrix, kind: str, *, double_quant: bool) -> int:
 
 
 @lru_cache(maxsize=16)
-def read_weights(tree: ModuleTree) -> Weights:
+def read_weights(tree: ModuleTree, *, every_linear: bool = False) -> Weights:
     """The parameters of a tree of known sizes.
 
     transformers hands bitsandbytes every ``nn.Linear`` and ``Conv1D``, of transformers 5 on no
     subclass of the former, but for the output head, tied ones, and the module of the last parameter
     (transformers 5.23 integrations/bitsandbytes.py ``replace_with_bnb_linear``, quantizers/base.py
-    ``get_keys_to_not_convert``; 4.57 integrations/bitsandbytes.py).
+    ``get_keys_to_not_convert``; 4.57 integrations/bitsandbytes.py). ``every_linear``: all of them
+    instead, without an exception, and no weights are tied, as in LitGPT (0.5.13 model.py).
     """
-    exact = tree.transformers is None or version_key(tree.transformers) >= (5,)
+    exact = not every_linear and (
+        tree.transformers is None or version_key(tree.transformers) >= (5,)
+    )
     memo: dict[int, tuple[Counter[Matrix], int]] = {}
 
     def count(node: ModuleNode) -> tuple[Counter[Matrix], int]:
@@ -112,13 +115,13 @@ def read_weights(tree: ModuleTree) -> Weights:
 
     matrices, others = count(tree.root)
     matrices = Counter(matrices)
-    for name in _kept_as_is(tree):
+    for name in () if every_linear else _kept_as_is(tree):
         node = tree.get(name)
         if node is not None and _is_replaced(node, exact=exact):
             values = math.prod(node.parameters["weight"])
             matrices[Matrix(values, _rows(node))] -= 1
             others += values
-    for group in tree.tied:
+    for group in () if every_linear else tree.tied:
         for name in group[1:]:
             others -= _parameter_size(tree, name)
     return Weights({m: n for m, n in matrices.items() if n}, others)

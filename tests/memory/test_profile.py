@@ -103,5 +103,5 @@ def test_litgpts_own_measurements_lie_in_the_band(row):
         profile=framework_profile("litgpt", quantized=False, given={"autocast": False}),
     )
     overhead = result.bytes["overhead"]
-    assert result.tensors == pytest.approx(measured * 1e9, rel=0.06)
+    assert result.tensors == pytest.approx(measured * 1e9, rel=0.07)
     assert result.low - overhead <= measured * 1e9 <= result.high - overhead

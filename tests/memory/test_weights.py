@@ -150,3 +150,14 @@ def test_adafactor_keeps_rows_and_columns():
 
 def test_an_unknown_optimizer_is_not_guessed():
     assert optimizer("my_own") is None
+
+
+def test_litgpt_quantizes_the_head_and_ties_nothing():
+    """Llama-3.2-3B's linear maps have 2,818,572,288 values, its embeddings and its head 394,002,432
+    each (hidden 3072, vocabulary 128256); norms have 57 x 3072.
+    """
+    weights = read_weights(tree("llama-3.2-3b"), every_linear=True)
+    head, norms = 3072 * 128256, 57 * 3072
+    assert weights.parameters == 3_212_749_824 + head
+    nf4 = weights.size(weight_bytes=2, plain_bytes=2, quantized="nf4", double_quant=False)
+    assert nf4 == (2_818_572_288 + head) * 9 // 16 + 2 * (head + norms)
