@@ -57,7 +57,7 @@ def _float32(subject: RecipeSubject) -> str | None:
     """Why the weights are in float32, for a message; None where they are not for certain."""
     field = subject.recipe["dtype"]
     if str(field.value).removeprefix("torch.") == "float32":
-        return "" if field.origin != "default" else f" by {subject.dialect.title}'s default"
+        return "" if subject.states("dtype") else None  # nobody chose a framework's default
     # transformers before 5.0 took float32 whatever the checkpoint had (modeling_utils.py)
     stated = subject.context.environment.transformers
     old = stated is not None and version_key(stated.last) < version_key("5.0.0")

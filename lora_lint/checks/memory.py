@@ -217,6 +217,8 @@ def logits_dominate_memory(subject: RecipeSubject) -> Iterator[Finding]:
     """The logits are the largest part of the peak; where the GPU is known GM402 looks at it."""
     if subject.gpu is not None or not subject.recipe.trains or not _has_many_logits(subject):
         return
+    if not subject.states(_BATCH) or not subject.states("max_length"):
+        return  # of what nobody wrote, no more is said than the facts
     memory = subject.memory
     if memory is None or memory.peak is None or "fused_loss" in memory.assumed:
         return
