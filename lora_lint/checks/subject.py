@@ -14,6 +14,7 @@ from lora_lint.environment import Environment
 from lora_lint.facts import known_fields
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
+from lora_lint.injection.rank import with_rank
 from lora_lint.injection.semantics import semantics
 from lora_lint.models.resolve import OFFLINE, Effort, Resolution, Unresolved, resolve
 from lora_lint.recipe import NOTHING, Field
@@ -463,9 +464,16 @@ class RecipeSubject:
             profile=self._profile(given["quantization"], changes),
             gpu=changes.get("gpu", self.gpu),
             sharding=self.shared if not isinstance(self.shared, str) else None,
-            injection=self.inject(rank) if rank else self.injection,
+            injection=self._ranked(changes["r"]) if rank else self.injection,
             peft=self.peft,
         )
+
+    def _ranked(self, r: Any) -> Injection:
+        """What PEFT would do with another rank."""
+        sized = None
+        if self.kwargs.get("r") == self.value("r"):
+            sized = with_rank(self.injection, self.kwargs, r)
+        return sized or self.inject({"r": r})
 
     def longest(self) -> int | None:
         """The longest sequence, in tokens, with which the run fits the user's GPU for certain; None

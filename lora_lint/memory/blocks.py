@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lora_lint.memory.attention import Place, attend, rotate
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.shape import Attention, Experts, Mlp
-from lora_lint.memory.tape import ONE, Tape, Tensor
+from lora_lint.memory.tape import ONE, RANK, Tape, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -266,7 +266,7 @@ class Blocks:
         tape, width = self.tape, self.run.plain_bytes
         low = e.number * r * ends
         factors = Tensor(
-            ONE, low, self.run.adapter_bytes, tape.scratch(ONE, 0), self.project.leaf()
+            RANK, low, self.run.adapter_bytes, tape.scratch(RANK, 0), self.project.leaf()
         )
         factors = tape.cast(factors, width)
         return tape.result((factors,), (ONE, e.number * values, width), (factors.storage,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from lora_lint.facts import newest_peft
@@ -287,22 +288,28 @@ def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injectio
         return _Trained(trained, reason="activations of replicated layers are not modelled")
     found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]
     others: list[tuple[str, int]] = []
-    for name, entry in injection.adapted.items():
+    ranks = {name: entry.r for name, entry in injection.adapted.items() if entry.r > 0}
+    rank = math.gcd(*ranks.values())
+    for name, r in ranks.items():
         for number, stack in enumerate(shape.stacks):
             if name.startswith(f"{stack.prefix}."):
                 index, _, inner = name[len(stack.prefix) + 1 :].partition(".")
-                found[number][int(index)].append((inner, entry.r))
+                found[number][int(index)].append((inner, r // rank))
                 break
         else:
-            others.append((name, entry.r))
+            others.append((name, r // rank))
     known = {linear.name for linear in shape.head.linears}
     strange = [name for name, _ in others if name not in known and not _is_small(name)]
     if strange:
         return _Trained(trained, reason=f"activations of an adapted {strange[0]} are not modelled")
     same: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
-    ranks = tuple(tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found)
     model = Model(
-        shape, ranks, tuple(others), head_trained=trained.head > 0, embeddings=trained.embeddings
+        shape,
+        rank,
+        tuple(tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found),
+        tuple(others),
+        head_trained=trained.head > 0,
+        embeddings=trained.embeddings,
     )
     return _Trained(trained, model)
 

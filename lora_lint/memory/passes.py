@@ -15,6 +15,7 @@ from lora_lint.memory.tape import (
     Storage,
     Tape,
     Tensor,
+    as_bytes,
     peaks_of,
     plus,
 )
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Layer
 
-# Ranks of the adapted projections of one layer, by name within the layer.
+# Ranks of the adapted projections of one layer, by name within the layer, in multiples of the
+# model's.
 Ranks = tuple[tuple[str, int], ...]
 
 
@@ -46,7 +48,9 @@ class Setting(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
-    """The pass of a layer. ``run`` has batch and length 0, since the pass serves all."""
+    """The pass of a layer. ``run`` has batch and length 0, since the pass serves all, and every
+    rank.
+    """
     tape = Tape(autocast=run.autocast)
     unit, factor = setting.rows
     x = tape.new(unit, factor * layer.hidden, setting.stream, grad=setting.grad)
@@ -94,12 +98,12 @@ def _reentrant(tape: Tape, passing: list[Tensor], ends: list[Leaf]) -> Pass:
     """
     y, x = passing.pop(), passing.pop()
     gradient = Storage(tape, *y.size)
-    again = [plus(moment, _as_bytes(y.size)) for moment in tape.moments]
+    again = [plus(moment, as_bytes(y.size)) for moment in tape.moments]
     again.append(tuple(tape.live))
     tape.moments.clear()
     tape.backward(y.node, [gradient])
     backward = peaks_of([*again, *tape.moments, tuple(tape.live)])
-    own, casts, width = _as_bytes(x.size), _casts(tape), y.width
+    own, casts, width = as_bytes(x.size), _casts(tape), y.width
     del x, y, gradient
     left = _left(tape, ends)
     return Pass(own, NOTHING, (), backward, left, casts, flows=True, width=width)
@@ -112,7 +116,7 @@ def _non_reentrant(tape: Tape, passing: list[Tensor], ends: list[Leaf]) -> Pass:
     y, x = passing.pop(), passing.pop()
     stops = tape.saves
     again = tape.moments[:stops] or [tuple(tape.live)]
-    own, size, width, held = _as_bytes(x.size), y.size, y.width, _held(tape)
+    own, size, width, held = as_bytes(x.size), y.size, y.width, _held(tape)
     casts = _casts(tape)
     node = y.node
     del y
@@ -128,21 +132,17 @@ def _non_reentrant(tape: Tape, passing: list[Tensor], ends: list[Leaf]) -> Pass:
     return Pass(kept, held, (), peaks_of(moments), left, casts, flows=True, width=width)
 
 
-def _as_bytes(size: tuple[int, float]) -> Bytes:
-    return tuple(size[1] if unit == size[0] else 0.0 for unit in range(len(NOTHING)))
-
-
 def _casts(tape: Tape) -> Bytes:
     total = NOTHING
     for storage in tape.casts:
-        total = plus(total, _as_bytes((storage.unit, storage.size)))
+        total = plus(total, as_bytes((storage.unit, storage.size)))
     return total
 
 
 def _held(tape: Tape) -> Bytes:
     total = NOTHING
     for storage in {id(storage): storage for storage in tape.held}.values():
-        total = plus(total, _as_bytes((storage.unit, storage.size)))
+        total = plus(total, as_bytes((storage.unit, storage.size)))
     return total
 
 

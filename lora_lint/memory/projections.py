@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_lint.memory.tape import ONE, Leaf, Storage, Tape, Tensor
+from lora_lint.memory.tape import ONE, RANK, Leaf, Storage, Tape, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Projections:
     """The linear maps of one layer, with the adapters on them.
 
-    ``ranks`` goes by name within the layer. ``leaves`` are the trained parameters met.
+    ``ranks`` goes by name within the layer, in multiples of the tape's rank. ``leaves`` are the
+    trained parameters met.
     """
 
     def __init__(self, tape: Tape, run: Run, ranks: Mapping[str, int]) -> None:
@@ -65,8 +66,8 @@ class Projections:
 
     def _low(self, x: Tensor, linear: Linear, r: int) -> Tensor:
         width = self.run.adapter_bytes
-        low = self.tape.linear(x, linear.d_in, r, width, weight=self.leaf())
-        return self.tape.linear(low, r, linear.d_out, width, weight=self.leaf())
+        low = self.tape.low(x, linear.d_in, r, width, self.leaf())
+        return self.tape.high(low, r, linear.d_out, width, self.leaf())
 
     def _base(self, x: Tensor, linear: Linear) -> Tensor:
         if self.run.quantized == "int8" and linear.quantized:
@@ -123,7 +124,7 @@ class Projections:
         low = 2 if tape.autocast else a
         # The identity, of which the product's graph refers to autocast's copy.
         eyes = [tape.scratch(ONE, size * linear.d_in**2) for size in sorted({a, low})]
-        between = tape.scratch(ONE, low * linear.d_in * r)
+        between = tape.scratch(RANK, low * linear.d_in * r)
         product = tape.scratch(ONE, low * values)
         del eyes[1:]
         if low != width:

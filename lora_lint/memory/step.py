@@ -28,6 +28,7 @@ from lora_lint.memory.tape import (
     Pass,
     Storage,
     Tape,
+    as_bytes,
     peaks_of,
     total,
     units,
@@ -58,12 +59,13 @@ class Peak(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A shape with what is trained on it: the ranks in each layer of each stack, those on modules
-    beside the layers, whether the head and the input embeddings are trained, and the values of the
-    latter.
+    """A shape with what is trained on it: the rank, in multiples of it the ranks in each layer of
+    each stack and those on modules beside the layers, whether the head and the input embeddings are
+    trained, and the values of the latter.
     """
 
     shape: Shape
+    rank: int
     ranks: tuple[tuple[Ranks, ...], ...]
     others: Ranks = ()
     head_trained: bool = False
@@ -95,7 +97,7 @@ class _Step:
     def __init__(self, model: Model, run: Run) -> None:
         self.model, self.run, self.shape = model, run, model.shape
         self.key = _key(run)
-        self.values = units(run.batch, run.length)
+        self.values = units(run.batch, run.length, model.rank)
         self.stream = run.plain_bytes
 
     def number(self, size: Bytes) -> float:
@@ -439,8 +441,6 @@ def _head_pass(
     if start is not None:
         start.buffer = None
     tape.casts.clear()
-    return HeadPass(peaks_of(forward), backward, _bytes(logits), _bytes(outputs), tuple(tape.live))
-
-
-def _bytes(size: tuple[int, float]) -> Bytes:
-    return tuple(size[1] if unit == size[0] else 0.0 for unit in range(len(NOTHING)))
+    return HeadPass(
+        peaks_of(forward), backward, as_bytes(logits), as_bytes(outputs), tuple(tape.live)
+    )

@@ -9,7 +9,8 @@ alive at each local maximum are noted, so the peak follows from what each operat
 nothing else.
 
 Bytes are not numbers but coefficients: of 1, of the batch, of batch x length, of batch x length^2
-and of length^2. One pass over a layer thus serves every batch and length.
+and of length^2, and for adapters of the rank times the first three. One pass over a layer thus
+serves every batch, length and rank.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ BATCH: Final = 1
 TOKENS: Final = 2
 SCORES: Final = 3  # batch x length^2
 SQUARE: Final = 4  # length^2
-UNITS: Final = 5
+RANK: Final = 5
+UNITS: Final = 8
+# The unit of a tensor of r values where there was one of d, and back.
+_LOW: Final = {ONE: RANK, BATCH: RANK + 1, TOKENS: RANK + 2}
+_FULL: Final = {low: unit for unit, low in _LOW.items()}
 
 Bytes = tuple[float, ...]
 Size = tuple[int, float]
 NOTHING: Final[Bytes] = (0.0,) * UNITS
 
 
-def units(batch: int, length: int) -> Bytes:
-    """The values of the units for a batch of so many sequences of so many tokens."""
-    return (1, batch, batch * length, batch * length**2, length**2)
+def units(batch: int, length: int, rank: int) -> Bytes:
+    """The values of the units for a batch of so many sequences of so many tokens, and a rank."""
+    tokens = batch * length
+    return (1, batch, tokens, tokens * length, length**2, rank, rank * batch, rank * tokens)
 
 
 def total(size: Bytes, values: Bytes) -> float:
@@ -45,7 +51,15 @@ def total(size: Bytes, values: Bytes) -> float:
         + size[2] * values[2]
         + size[3] * values[3]
         + size[4] * values[4]
+        + size[5] * values[5]
+        + size[6] * values[6]
+        + size[7] * values[7]
     )
+
+
+def as_bytes(size: Size) -> Bytes:
+    """A size as coefficients."""
+    return tuple(size[1] if unit == size[0] else 0.0 for unit in range(UNITS))
 
 
 def plus(one: Bytes, other: Bytes, times: float = 1) -> Bytes:
@@ -323,27 +337,51 @@ class Tape:
         makes a 16-bit copy of an fp32 weight, of a frozen one at each use (only trained ones are
         cached: autocast_mode.cpp ``cached_cast``).
         """
-        values = d_in * d_out
+        out = (x.unit, x.count / d_in * d_out)
+        return self._linear(x, (ONE, d_in * d_out), out, width, weight, copied=copied)
+
+    def low(self, x: Tensor, d_in: int, r: int, width: int, weight: Leaf) -> Tensor:
+        """A trained linear map to r times the rank, an adapter's first."""
+        out = (_LOW[x.unit], x.count / d_in * r)
+        return self._linear(x, (RANK, d_in * r), out, width, weight)
+
+    def high(self, x: Tensor, r: int, d_out: int, width: int, weight: Leaf) -> Tensor:
+        """A trained linear map from r times the rank, an adapter's second."""
+        out = (_FULL[x.unit], x.count / r * d_out)
+        return self._linear(x, (RANK, r * d_out), out, width, weight)
+
+    def _linear(
+        self,
+        x: Tensor,
+        size: Size,
+        out: Size,
+        width: int,
+        weight: Leaf | None,
+        *,
+        copied: bool = False,
+    ) -> Tensor:
+        """A linear map by a weight of so many values, to so many values: see ``linear``."""
+        unit, values = size
         made: list[Storage] = []
-        give: Size | None = (ONE, values * width)
         needs: tuple[Size, ...] = ()
         if self.autocast:
             x = self.cast(x, 2)
             if width == 4:
-                made.append(Storage(self, ONE, 2 * values))
+                made.append(Storage(self, unit, 2 * values))
                 if weight is not None:
                     self.casts.append(made.pop())
-                    needs = ((ONE, 2 * values),)
+                    needs = ((unit, 2 * values),)
         if copied and not made:
-            made.append(Storage(self, ONE, x.width * values))
-        out = (x.unit, x.count / d_in * d_out, x.width)
+            made.append(Storage(self, unit, x.width * values))
+        kind = (*out, x.width)
         if weight is None:
-            return self._viewed(self.result((x,), out, made if x.node is not None else ()))
-        parameter = Tensor(ONE, values, width, x.storage, weight)
+            return self._viewed(self.result((x,), kind, made if x.node is not None else ()))
+        parameter = Tensor(unit, values, width, x.storage, weight)
         if x.node is None:
             made = []
+        gives = (x.size, (unit, values * width))
         return self._viewed(
-            self.result((x, parameter), out, (x.storage, *made), gives=(x.size, give), needs=needs)
+            self.result((x, parameter), kind, (x.storage, *made), gives=gives, needs=needs)
         )
 
     def _viewed(self, y: Tensor) -> Tensor:
@@ -436,9 +474,13 @@ def _give(edge: Node | Leaf | None, gradient: Storage | None) -> None:
         edge.buffer.holders = 1
 
 
+# Units of a usual step, to look first at the moments that are the greatest there.
+_TYPICAL: Final = units(4, 1024, 16)
+
+
 def peaks_of(moments: Iterable[Bytes]) -> tuple[Bytes, ...]:
-    """Those moments that are the greatest for some batch and length."""
-    ordered = sorted(set(moments), key=lambda m: total(m, (1, 4, 4096, 4194304, 1048576)))
+    """Those moments that are the greatest for some batch, length and rank."""
+    ordered = sorted(set(moments), key=lambda m: total(m, _TYPICAL))
     best: list[Bytes] = []
     while ordered:
         moment = ordered.pop()
