@@ -59,9 +59,27 @@ SPEED = """
 ## What an estimate costs
 
 Made by `python benchmarks/memory.py --speed`, Python {python}: medians of CPU time. A what-if is
-one further estimate of a linted file with a setting changed, a new value each time. With
-another r it is decided anew what PEFT adapts (about half of the time), and a layer of that rank is
-walked for the first time (a third). The lints take turns, and their time is the user's CPU time.
+one further estimate of a linted file with a setting changed, a new value each time; models are
+those of examples, and of an Axolotl file with 4 bit and all linear maps. The lints take turns, and
+their time is the user's CPU time.
+"""
+_EXAMPLES = ("axolotl-qlora.yaml", "trl.yaml", "llama-factory.yaml")
+_MODELS = (
+    "meta-llama/Llama-3.1-70B",
+    "Qwen/Qwen3-30B-A3B",
+    "deepseek-ai/DeepSeek-V3",
+    "google-t5/t5-base",
+)
+_AXOLOTL = """\
+base_model: {}
+adapter: qlora
+load_in_4bit: true
+sequence_len: 2048
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
 """
 _NAMES = {
     "query": ["q_proj"],
@@ -241,12 +259,14 @@ def milliseconds(call: Callable[[int], object], times: int = 201) -> float:
 
 def what_ifs() -> Iterable[str]:
     """What a further estimate costs, on the examples."""
-    yield "\n| example | first estimate | another length | another batch | another r |"
+    yield "\n| file or model | first estimate | another length | another batch | another r |"
     yield "|---|---|---|---|---|"
-    for name in ("axolotl-qlora.yaml", "trl.yaml", "llama-factory.yaml"):
-        first = milliseconds(lambda _, name=name: subject(name).memory, 5)
-        bare = milliseconds(lambda _, name=name: subject(name), 5)
-        one = subject(name)
+    texts = {name: (ROOT / "examples" / name).read_text() for name in _EXAMPLES}
+    texts |= {model: _AXOLOTL.format(model) for model in _MODELS}
+    for name, text in texts.items():
+        first = milliseconds(lambda _, text=text: subject(text).memory, 5)
+        bare = milliseconds(lambda _, text=text: subject(text), 5)
+        one = subject(text)
         if one.memory is None or one.memory.peak is None:
             continue
         cells = [
@@ -258,15 +278,14 @@ def what_ifs() -> Iterable[str]:
         yield f"| {name} | {times} |"
 
 
-def subject(name: str) -> Any:
-    """What the rules look at in an example, on an RTX 4090."""
+def subject(text: str) -> Any:
+    """What the rules look at in a file, on an RTX 4090."""
     from lora_lint.checks.subject import Context, RecipeSubject
     from lora_lint.dialects import recipes
     from lora_lint.documents import parse
     from lora_lint.environment import Environment
 
-    path = ROOT / "examples" / name
-    document = parse(str(path), path.read_text())
+    document = parse("config.yaml", text)
     (recipe,) = recipes(document)
     return RecipeSubject(document, recipe, Context(environment=Environment(gpu="rtx4090")))
 
@@ -284,7 +303,7 @@ def lints(runs: int) -> Iterable[str]:
     """A plain lint without and with a GPU, in turns."""
     yield "\n| example | lint, median | `--gpu rtx4090` | ratio | lint, least | with it | ratio |"
     yield "|---|---|---|---|---|---|---|"
-    for name in ("axolotl-qlora.yaml", "trl.yaml", "llama-factory.yaml"):
+    for name in _EXAMPLES:
         plain = [sys.executable, "-m", "lora_lint", "lint", "--isolated", f"examples/{name}"]
         commands = [plain, [*plain, "--gpu", "rtx4090"]]
         times: list[list[float]] = [[], []]

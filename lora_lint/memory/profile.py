@@ -90,7 +90,7 @@ _FRAMEWORKS: Final = {
     # ``scaled_dot_product_attention`` is causal). Adapters have the model's dtype (lora.py
     # ``LoRALinear``), and lightning 2.3.0 puts its 4-bit class in the place of torch's Linear
     # (fabric/plugins/precision/bitsandbytes.py ``module_init_context``). The form of
-    # Hugging Face's modules is 4 to 7 % low on the single-GPU rows in 16 bit that LitGPT publishes
+    # Hugging Face's modules is 3 to 6 % low on the single-GPU rows in 16 bit that LitGPT publishes
     # for Llama-2-7B and Phi-3 (tests/memory/test_profile.py).
     "litgpt": Profile(
         adapter_bytes=2,

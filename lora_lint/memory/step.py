@@ -366,9 +366,10 @@ def head_pass(
     gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
     fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
     logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
-    the gradient of its input and autocast's copy of an fp32 weight. A chunked loss keeps
-    log_softmax's output in the logits' dtype, in fp32 under autocast, and its backward makes the
-    two gradients for 128 tokens at a time (litgpt 0.5.13 utils.py ``chunked_cross_entropy``).
+    the gradient of its input and autocast's copy of an fp32 weight. A chunked loss gets
+    logits in fp32 (lightning 2.6.6 fabric/wrappers.py ``_FabricModule.forward`` converts outputs),
+    keeps log_softmax's output of the same size, and its backward makes the two gradients for 128
+    tokens at a time (litgpt 0.5.13 utils.py ``chunked_cross_entropy``).
     """
     last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
@@ -406,16 +407,16 @@ def head_pass(
         logits = tape.scale(tape.keeps_output(tape.scale(logits)))
     outputs = (logits.unit, logits.count * logits.width)
     if run.chunked_loss:
-        root, width = logits.node, 4 if run.autocast else logits.width
-        kept = logits.unit, logits.count * width
+        root, half = logits.node, outputs
+        kept = outputs = logits.unit, 4 * logits.count
         beside = [tape.scratch(*kept)]
         forward = (*tape.moments, tuple(tape.live))
         del logits, hidden
         tape.moments.clear()
-        beside.append(tape.scratch(ONE, 2 * _CHUNK * linear.d_out * width))
-        tape.backward(root, [Storage(tape, ONE, 0)])
-        tape.moments.append(tuple(tape.live))
+        beside.append(tape.scratch(ONE, 2 * _CHUNK * linear.d_out * 4))
         del beside
+        tape.backward(root, [Storage(tape, *half)])
+        tape.moments.append(tuple(tape.live))
         return _head_pass(tape, start, forward, kept, outputs)
     wide = logits if head.plain and not run.autocast else tape.cast(logits, 4)
     scores = tape.keeps_output(wide)
