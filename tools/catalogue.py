@@ -68,6 +68,7 @@ from catalogue_templates import _alternatives as alternatives
 from meta_models import build, config_of, numberless, read
 
 from lora_lint.models import packed
+from lora_lint.models.config_file import ConfigFile
 from lora_lint.models.storage import write_nodes, write_ties
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Entry:
     source: str
     synthetic: bool
     counted: str = ""
+    quantization: str | None = None
     tree: ModuleTree | None = None
     grade: Grade = "named"
     reason: str = ""
@@ -195,6 +197,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _entry(row: dict[str, Any], values: dict[str, Any], evidence: list[str], source: str) -> Entry:
+    quantization = ConfigFile(values).quantization
     values.pop("quantization_config", None)
     architecture = (values.get("architectures") or [None])[0]
     published = row["params_published"]
@@ -208,6 +211,7 @@ def _entry(row: dict[str, Any], values: dict[str, Any], evidence: list[str], sou
         evidence=evidence,
         source=source,
         synthetic=row.get("synthetic", False),
+        quantization=quantization,
     )
 
 
@@ -338,6 +342,8 @@ def own_facts(entry: Entry) -> dict[str, Any]:
     dtype = entry.values.get("dtype") or entry.values.get("torch_dtype")
     if isinstance(dtype, str):
         facts["dtype"] = dtype.removeprefix("torch.")
+    if entry.quantization:
+        facts["quantization"] = entry.quantization
     if not entry.synthetic and entry.tree is not None and entry.grade != "named":
         config = entry.tree.facts.get("config", {})
         stated = {path.rpartition(".")[2] for path, _ in flat(entry.values)}

@@ -44,8 +44,8 @@ LITGPT = """
 ## LitGPT, in 16 bit
 
 LitGPT {version}'s own model class, with its chunked head and loss, in its loop, with Fabric's fp32
-outputs; the resource tables were measured with the release of October 2023, config_hub with 0.3 to 0.4. config_hub states no
-longest sample: 512 tokens are where samples are cut.
+outputs; the resource tables were measured with the release of October 2023, config_hub with 0.3 to
+0.4. config_hub states no longest sample: 512 tokens are where samples are cut.
 
 | row | source | setting | measured | traced | error |
 |---|---|---|---|---|---|

@@ -145,7 +145,7 @@ def _for_time(subject: RecipeSubject) -> Iterator[Offer]:
 
 
 def _for_quality(subject: RecipeSubject) -> Iterator[Offer]:
-    quantization = subject.value("quantization")
+    quantization = subject.quantization
     if quantization in ("nf4", "fp4") and subject.value("double_quant") is not True:
         yield "double quantization", {"double_quant": True}, "hardly any quality"
     if quantization in (None, "none"):

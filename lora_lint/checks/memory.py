@@ -60,23 +60,29 @@ def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
         return
     memory, gpu = judged
     stated = subject.recipe["dtype"].origin != "unset" and "dtype" not in memory.assumed
-    held = subject.value("quantization")
+    held = subject.quantization
     quantized = held if held not in (None, "none") else None
     size = gib(memory.least_weights or 0)
     size += f" in {quantized or subject.value('dtype')}" if stated or quantized else " at least"
     assumed = "" if stated else "; the file does not say in which dtype it is loaded"
     yield Finding(
         f"the weights alone need {size}, {gpu.name} has {gib(gpu.nominal_bytes)}{assumed}",
-        field=next((n for n in ("quantization", "dtype") if subject.states(n)), "base_model"),
+        field=_decides_size(subject, quantized=bool(quantized)),
         severity=None if stated else "warning",
         label="more than the GPU has",
         help=_smaller(subject, gpu),
     )
 
 
+def _decides_size(subject: RecipeSubject, *, quantized: bool) -> str:
+    """The field that decides how large the weights are."""
+    name = "quantization" if quantized else "dtype"
+    return name if subject.states(name) else "base_model"
+
+
 def _smaller(subject: RecipeSubject, gpu: Gpu) -> str:
     """What the weights would need in 4 bits."""
-    if subject.value("quantization") in ("nf4", "fp4"):
+    if subject.quantization in ("nf4", "fp4"):
         return "a smaller model, a larger GPU, or several of them"
     estimate = subject.estimate(quantization="nf4", double_quant=True)
     four = estimate.bytes["weights"] if estimate else None

@@ -17,7 +17,7 @@ from lora_lint.injection.matching import entries_of
 from lora_lint.injection.rank import with_rank
 from lora_lint.injection.semantics import semantics
 from lora_lint.models.resolve import OFFLINE, Effort, Resolution, Unresolved, resolve
-from lora_lint.recipe import NOTHING, Field
+from lora_lint.recipe import NOTHING, UNKNOWN, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,14 @@ MEMORY_FIELDS: Final = (
     "attn_implementation",
     "packing",
 )
+
+
+# How bitsandbytes holds weights; the sizes of other methods are not known.
+_BITSANDBYTES: Final = ("nf4", "fp4", "int8")
+# Where quantized weights are made whole before they are trained: transformers trains no MXFP4
+# (transformers 5.23.0 quantizers/quantizer_mxfp4.py ``is_trainable``), and LLaMA-Factory no FP8
+# (llamafactory 0.9.5 model/model_utils/quantization.py ``configure_quantization``).
+_MADE_WHOLE: Final = {"mxfp4": None, "fp8": "llama_factory"}
 
 
 # Architectures of transformers whose repositories on the hub bring code of their own as well
@@ -295,6 +303,22 @@ class RecipeSubject:
         return tokenizer(self.document.path, self.recipe)
 
     @property
+    def quantization(self) -> Any:
+        """How the base weights are held in training: as the run says, else as they are published;
+        None where they are not quantized. Weights that are published by another method than
+        bitsandbytes' stay so: transformers takes no other for them (transformers 5.23.0
+        quantizers/auto.py ``merge_quantization_configs``).
+        """
+        stated = self.value("quantization")
+        stated = None if stated == "none" else stated
+        held = self.tree.facts.get("checkpoint_quantization") if self.tree else None
+        if held is None or held in _BITSANDBYTES:
+            return held if stated is None else stated
+        if _MADE_WHOLE.get(held, "") in (None, self.dialect.name) and stated is None:
+            return None
+        return held
+
+    @property
     def model_name(self) -> str:
         """The base model's name for people."""
         if isinstance(self.resolution, Resolution):
@@ -395,6 +419,8 @@ class RecipeSubject:
             return "what the activations of a diffusion model take is not known"
         if self._experts_are_quantized:
             return "how Axolotl quantizes the experts is not estimated"
+        if isinstance(self.quantization, str) and self.quantization not in _BITSANDBYTES:
+            return f"how much memory {self.quantization} weights take is not known"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
         return self.shared if isinstance(self.shared, str) else None
@@ -444,6 +470,13 @@ class RecipeSubject:
             profile = profile._replace(fused_loss=changes["fused_loss"])
         return profile
 
+    def _memory_fields(self) -> dict[str, Any]:
+        given = {name: self.value(name) for name in MEMORY_FIELDS}
+        held = self.quantization
+        if held is not None and given["quantization"] in (None, "none"):
+            given["double_quant"] = UNKNOWN  # as the weights are published
+        return given | {"quantization": held}
+
     def estimate(self, **changes: Any) -> MemoryEstimate | None:
         """The memory estimate with some settings changed: fields of ``MEMORY_FIELDS``, of
         ``PROFILE_FIELDS``, or ``r``; on the user's GPU, or on ``gpu``.
@@ -454,7 +487,7 @@ class RecipeSubject:
             return None
         from lora_lint.memory import estimate_memory
 
-        given = {name: self.value(name) for name in MEMORY_FIELDS}
+        given = self._memory_fields()
         given |= {name: value for name, value in changes.items() if name in MEMORY_FIELDS}
         rank = {"r": changes["r"]} if "r" in changes else {}
         return estimate_memory(
@@ -484,7 +517,8 @@ class RecipeSubject:
             return None
         from lora_lint.memory import max_tokens_that_fit
 
-        given = {name: self.value(name) for name in MEMORY_FIELDS if name != "max_length"}
+        given = self._memory_fields()
+        del given["max_length"]
         batch = given.pop("per_device_train_batch_size")
         return max_tokens_that_fit(
             self.tree,

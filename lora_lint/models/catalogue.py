@@ -28,7 +28,8 @@ class Entry(NamedTuple):
     """A known model: the tree of its own class, that tree's grade, and what only it has.
 
     ``others`` maps further classes of the same config to their trees, where those differ from the
-    class's template; ``dtype`` is that of the published weights, None where it is not known.
+    class's template; ``dtype`` is that of the published weights, None where it is not known;
+    ``quantization`` how they are held where they are quantized (``ConfigFile.quantization``).
     """
 
     id: str
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     others: Mapping[str, str]
     dtype: str | None
     config: Mapping[str, Any]
+    quantization: str | None = None
 
     def load(self, cls: str | None = None) -> ModuleTree:
         """The module tree of the model's own class, or of another in ``others``."""
@@ -46,6 +48,8 @@ class Entry(NamedTuple):
             facts["config"] = {**facts.get("config", {}), **self.config}
         if self.dtype:
             facts["checkpoint_dtype"] = self.dtype
+        if self.quantization:
+            facts["checkpoint_quantization"] = self.quantization
         grade: Grade = "named" if not tree.sized else self.grade if cls is None else "dims"
         return replace(tree, grade=grade, dtype=self.dtype or tree.dtype, facts=facts)
 
@@ -138,6 +142,7 @@ def _entry(name: str, data: dict[str, Any]) -> Entry:
         data.get("others", {}),
         data.get("dtype"),
         data.get("config", {}),
+        data.get("quantization"),
     )
 
 

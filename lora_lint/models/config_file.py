@@ -50,6 +50,23 @@ class ConfigFile(NamedTuple):
         name = value.removeprefix("torch.") if isinstance(value, str) else None
         return name if name in _DTYPES else None
 
+    @property
+    def quantization(self) -> str | None:
+        """How the published weights are held: ``nf4``, ``fp4`` or ``int8`` by bitsandbytes, else
+        the method's name (``fp8``, ``gptq``); None where they are not quantized.
+        """
+        found = self.get("quantization_config")
+        if found is MISSING:
+            found = self.get("text_config.quantization_config")
+        if not isinstance(found, dict):
+            return None
+        if found.get("load_in_4bit") is True:  # transformers 5.23 utils/quantization_config.py
+            return "nf4" if found.get("bnb_4bit_quant_type") == "nf4" else "fp4"
+        if found.get("load_in_8bit") is True:
+            return "int8"
+        method = found.get("quant_method") or found.get("quant_algo")
+        return method.lower() if isinstance(method, str) else "quantized"
+
     def get(self, path: str) -> Any:
         """The value at a dotted path, ``MISSING`` where there is none.
 

@@ -254,8 +254,9 @@ def _with_own_facts(found: ModuleTree, tree: ModuleTree) -> ModuleTree:
     facts = dict(found.facts)
     if tree.facts.get("config") and found.sized:
         facts["config"] = {**facts.get("config", {}), **tree.facts["config"]}
-    if "checkpoint_dtype" in tree.facts:
-        facts["checkpoint_dtype"] = tree.facts["checkpoint_dtype"]
+    for fact in ("checkpoint_dtype", "checkpoint_quantization"):
+        if fact in tree.facts:
+            facts[fact] = tree.facts[fact]
     return replace(found, grade=tree.grade, dtype=tree.dtype, facts=facts)
 
 
@@ -269,7 +270,7 @@ def _with_switches(
         if names:
             names |= {old for old, leaves in became.items() if names & set(leaves)}
             facts[fact] = sorted(names)
-    for fact in ("open", "checkpoint_dtype"):
+    for fact in ("open", "checkpoint_dtype", "checkpoint_quantization"):
         if fact in tree.facts:
             facts[fact] = tree.facts[fact]
     return replace(found, facts=facts, dtype=tree.dtype)

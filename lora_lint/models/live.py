@@ -225,8 +225,14 @@ def other_release(tree: ModuleTree, transformers: str | None) -> str | None:
 
 
 def with_dtype(tree: ModuleTree, config: ConfigFile) -> ModuleTree:
-    """A built tree with the dtype of the published weights, which a request leaves out."""
-    facts = {**tree.facts, **({"checkpoint_dtype": config.dtype} if config.dtype else {})}
+    """A built tree with the dtype and quantization of the published weights, which a request leaves
+    out.
+    """
+    facts = dict(tree.facts)
+    if config.dtype:
+        facts["checkpoint_dtype"] = config.dtype
+    if config.quantization:
+        facts["checkpoint_quantization"] = config.quantization
     return replace(tree, facts=facts, dtype=config.dtype or "float32")
 
 

@@ -214,6 +214,7 @@ _FACTS: Final[dict[str, tuple[type, ...]]] = {
     "output_embeddings": (str,),
     "output_embeddings_error": (str,),
     "checkpoint_dtype": (str,),
+    "checkpoint_quantization": (str,),
     "tied_keys": (dict, list),
     "config": (dict,),
     "also": (list,),

@@ -10,7 +10,7 @@ import json
 import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.models import catalogue, packed
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lora_lint.models.catalogue import Entry
+
+
+# What uploads are called whose weights are quantized, or expressly not.
+_QUANTIZED: Final = re.compile(
+    r"-(?P<kind>bnb-[48]bit|bnb-nf4|gptq|awq|hqq|aqlm|exl[23]|gguf|fp8|nvfp4|mxfp4|bf16|fp16"
+    r"|quantized\.w\d+a\d+|w\d+a\d+|[2-8]-?bit|int[48])(?=$|[-_.])",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 class Known(NamedTuple):
@@ -129,6 +137,18 @@ def _other_names(name: str) -> Iterator[str]:
         yield current
         if not _different(current):
             waiting += _direct_names(current)
+
+
+def quantization(name: str) -> str | None:
+    """How an upload's weights are held, by its name: ``nf4``, ``int8``, a method in lower case,
+    ``""`` where the name says that they are not quantized; None where it says nothing.
+    """
+    found = _QUANTIZED.search(name.rpartition("/")[2])
+    if found is None:
+        return None
+    kind = found["kind"].lower()
+    known = {"bnb-4bit": "nf4", "bnb-nf4": "nf4", "bnb-8bit": "int8", "bf16": "", "fp16": ""}
+    return known.get(kind, kind)
 
 
 def _different(name: str) -> bool:

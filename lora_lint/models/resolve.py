@@ -356,6 +356,7 @@ class _Search(NamedTuple):
             tree = cls if isinstance(cls, Unresolved) else _template(known, cls)
         if isinstance(tree, Unresolved):
             return tree._replace(id=asked)
+        tree = _held_as_named(tree, asked)
         source = "catalogue" if found.id == asked else f"catalogue, as {found.id}"
         if not tree.sized:
             source += ", sizes unknown"
@@ -405,6 +406,17 @@ class _Search(NamedTuple):
                 source += f", sizes with transformers {self.wanted.transformers} unknown"
             tree = found
         return Resolution(tree, name, source, remote_code)
+
+
+def _held_as_named(tree: ModuleTree, name: str) -> ModuleTree:
+    """A known tree with the quantization of the weights that an upload's name speaks of."""
+    from lora_lint.models.names import quantization
+
+    said, facts = quantization(name), dict(tree.facts)
+    held = facts.pop("checkpoint_quantization", None)
+    if said is None or (said and held):
+        return tree
+    return replace(tree, facts={**facts, "checkpoint_quantization": said} if said else facts)
 
 
 _FILES: Final = ("config.json", "adapter_config.json", "model_index.json")
@@ -504,4 +516,7 @@ def _with_own_facts(tree: ModuleTree, config: ConfigFile) -> ModuleTree:
     facts.pop("checkpoint_dtype", None)
     if config.dtype:
         facts["checkpoint_dtype"] = config.dtype
+    facts.pop("checkpoint_quantization", None)
+    if config.quantization:
+        facts["checkpoint_quantization"] = config.quantization
     return replace(tree, facts=facts, dtype=config.dtype or "float32")

@@ -27,6 +27,7 @@ def render(found: Inspection) -> str:
             "grade": tree.grade,
             "parameters": tree.parameter_count(),
             "dtype": tree.facts.get("checkpoint_dtype"),
+            "quantization": tree.facts.get("checkpoint_quantization"),
             "counted": found.counted,
             "output_head": found.head,
             "tied": [list(names) for names in tree.tied],

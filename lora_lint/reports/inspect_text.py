@@ -65,7 +65,7 @@ def _head(found: Inspection, style: Style) -> Iterator[str]:
     kind = f" ({tree.model_type})" if tree.model_type else ""
     yield f"{style(found.resolution.id, bold=True)}  {tree.cls}{kind}"
     count = tree.parameter_count()
-    dtype = tree.facts.get("checkpoint_dtype")
+    dtype = tree.facts.get("checkpoint_quantization") or tree.facts.get("checkpoint_dtype")
     facts = [f"{count:,} parameters" if count is not None else ""]
     facts += [f"published as {dtype}" if dtype else "", _grade(found)]
     yield "  " + " · ".join(filter(None, facts))

@@ -160,3 +160,37 @@ def test_a_script_without_dtype_is_float32_with_transformers_4_alone(
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     codes = {d["code"] for d in json.loads(result.stdout)["diagnostics"]}
     assert ("GM405" in codes) is speaks
+
+
+HELD = """\
+base_model: {model}
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
+sequence_len: 1024
+micro_batch_size: 1
+bf16: true
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "told"),
+    [
+        ("meta-llama/Llama-2-13b-hf", "", True),
+        ("TheBloke/Llama-2-13B-GPTQ", "", False),
+        ("unsloth/llama-2-13b-bnb-4bit", "", False),
+        ("unsloth/Llama-3.3-70B-Instruct-bnb-4bit", "", True),  # 70 x 10^9 half bytes are 33 GiB
+        ("deepseek-ai/DeepSeek-V3", "", False),
+        ("deepseek-ai/DeepSeek-V3", "load_in_4bit: true", False),  # which transformers refuses
+        ("openai/gpt-oss-20b", "", True),  # is made whole: no MXFP4 is trained
+    ],
+)
+def test_weights_are_as_large_as_they_are_published(tmp_path, model, more, told):
+    found = lint(tmp_path, "24GB", HELD.format(model=model, more=more))
+    assert ("GM401" in found) == told
+    if model.endswith("bnb-4bit") and told:
+        message = found["GM401"]["message"]
+        assert "in nf4" in message
+        assert 33 < float(re.search(r"need ([\d.]+) GiB", message)[1]) < 40

@@ -114,3 +114,30 @@ def test_a_switch_deviates_by_its_rule(rule, default, value, deviates):
     switch = {"default": default, "rule": rule, "adds": ["a"], "drops": []}
     assert list(ConfigFile({"field": value}).deviating({"field": switch})) == [switch] * deviates
     assert list(ConfigFile({}).deviating({"field": switch})) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        ({"quant_method": "fp8", "fmt": "e4m3"}, "fp8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "fp4"),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "load_in_8bit": False}, "nf4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
+        ({"quant_algo": "FP8", "producer": {"name": "modelopt"}}, "fp8"),
+        ({"bits": 4}, "quantized"),
+        (None, None),
+        ("fp8", None),
+    ],
+)
+def test_how_the_published_weights_are_held(values, held):
+    assert ConfigFile({"quantization_config": values}).quantization == held
+    assert ConfigFile({"text_config": {"quantization_config": values}}).quantization == held
+
+
+def test_transformers_takes_the_same_type_of_4_bit():
+    quantization_config = pytest.importorskip("transformers.utils.quantization_config")
+    for values in ({}, {"bnb_4bit_quant_type": "nf4"}, {"bnb_4bit_quant_type": "fp4"}):
+        stored = {"load_in_4bit": True, **values}
+        theirs = quantization_config.BitsAndBytesConfig.from_dict(stored)
+        found = ConfigFile({"quantization_config": stored}).quantization
+        assert found == theirs.bnb_4bit_quant_type

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lora_lint.models.names import find
+from lora_lint import resolve_model
+from lora_lint.models.names import find, quantization
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,41 @@ def test_a_series_gives_the_model_type(name, model_type):
     assert known is not None
     assert known.entry is None
     assert known.model_type == model_type
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("unsloth/Meta-Llama-3.1-8B-bnb-4bit", "nf4"),
+        ("unsloth/Qwen2.5-7B-Instruct-unsloth-bnb-4bit", "nf4"),
+        ("TheBloke/Llama-2-7B-GPTQ", "gptq"),
+        ("hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4", "gptq"),
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "awq"),
+        ("nvidia/Qwen3-235B-A22B-NVFP4", "nvfp4"),
+        ("Qwen/Qwen3-32B-FP8", "fp8"),
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-quantized.w4a16", "quantized.w4a16"),
+        ("mlx-community/Meta-Llama-3.1-70B-4bit", "4bit"),
+        ("unsloth/gpt-oss-20b-BF16", ""),
+        ("meta-llama/Llama-2-7b-hf", None),
+        ("Qwen/Qwen2.5-0.5B-Instruct", None),
+        ("FP8/whatever", None),
+    ],
+)
+def test_the_name_says_how_weights_are_held(name, held):
+    assert quantization(name) == held
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("openai/gpt-oss-20b", "mxfp4"),  # its config.json
+        ("unsloth/gpt-oss-20b", "mxfp4"),
+        ("unsloth/gpt-oss-20b-BF16", None),
+        ("deepseek-ai/DeepSeek-V3", "fp8"),
+        ("TheBloke/Llama-2-13B-GPTQ", "gptq"),
+        ("meta-llama/Llama-2-13b-hf", None),
+    ],
+)
+def test_a_tree_knows_how_the_weights_are_published(name, held):
+    tree = resolve_model(name)
+    assert tree.facts.get("checkpoint_quantization") == held
