@@ -109,7 +109,7 @@ def _offers(subject: RecipeSubject) -> list[Offer]:
 
 def _free(subject: RecipeSubject) -> Iterator[Offer]:
     name = _FUSED_LOSS.get(subject.recipe.dialect)
-    if name is not None:
+    if name is not None and subject.recipe.objective in (None, "sft", "pt"):
         yield name, {"fused_loss": True}, "no logits at once, same result"
 
 

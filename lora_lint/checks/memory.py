@@ -107,22 +107,39 @@ def training_likely_oom(subject: RecipeSubject) -> Iterator[Finding]:
     if memory.verdict == "oom":
         peak = memory.peak if memory.peak is not None else memory.low
         about = "about" if memory.peak is not None else "at least"
-        message = f"training needs {about} {gib(peak)}, {_has(subject, gpu)}"
+        message = f"training needs {about} {gib(peak)}{_of(memory)}, {_has(subject, gpu)}"
     elif memory.peak is None or memory.high is None:
         return
     else:
         message = (
-            f"training may not fit: {gib(memory.low)} to {gib(memory.high)}, {_has(subject, gpu)}"
+            f"training may not fit: {gib(memory.low)} to {gib(memory.high)}{_of(memory)}, "
+            f"{_has(subject, gpu)}"
         )
     steps = plan(subject)
+    told = _remedy(steps) or _largest_savings(subject), _shorter(subject)
     yield Finding(
         message,
         field="max_length" if subject.recipe["max_length"].path else None,
         severity=None if memory.verdict == "oom" else "info",
         label=largest,
-        help=_remedy(steps) or _largest_savings(subject),
+        help="; ".join(filter(None, told)) or None,
         wishes=(_wish(steps),) if steps else (),
     )
+
+
+def _of(memory: MemoryEstimate) -> str:
+    """The batch that a peak is for: the largest that the settings allow."""
+    run = memory.run
+    return "" if run is None or memory.peak is None else f" for {run.batch} x {run.length:,} tokens"
+
+
+def _shorter(subject: RecipeSubject) -> str | None:
+    """The length up to which batches fit, where no setting makes all as long as they may be."""
+    memory = subject.memory
+    if memory is None or memory.peak is None or subject.value("packing") not in (None, False):
+        return None
+    longest = subject.longest()
+    return f"sequences of up to {longest:,} tokens fit as it is" if longest else None
 
 
 def _remedy(steps: Sequence[Lever]) -> str | None:

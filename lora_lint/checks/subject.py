@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -423,7 +424,18 @@ class RecipeSubject:
             return f"how much memory {self.quantization} weights take is not known"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
+        if self._has_reference:
+            return "the reference model takes memory of its own"
         return self.shared if isinstance(self.shared, str) else None
+
+    @property
+    def _has_reference(self) -> bool:
+        """Whether a model beside the trained one is named, to compare its answers with."""
+        if self.document.format in ("python", "notebook"):
+            return re.search(r"\bref_model\s*=(?!=)\s*(?!None\b)", self.document.text) is not None
+        root = self.document.parts[self.recipe.part].node
+        named = (root.get(key) for key in ("ref_model", "reference_model"))
+        return any(node is not None and node.value for node in named)
 
     @property
     def _experts_are_quantized(self) -> bool:
@@ -458,7 +470,7 @@ class RecipeSubject:
 
     def _profile(self, quantization: object, changes: Mapping[str, Any]) -> Profile:
         """What is known of how the framework trains, with some settings changed."""
-        from lora_lint.memory import PROFILE_FIELDS, framework_profile
+        from lora_lint.memory import PROFILE_FIELDS, for_objective, framework_profile
 
         given = {name: self.value(name) for name in PROFILE_FIELDS}
         given |= {name: value for name, value in changes.items() if name in given}
@@ -468,7 +480,9 @@ class RecipeSubject:
         profile = framework_profile(self.recipe.dialect, quantized=quantized, given=given)
         if "fused_loss" in changes:
             profile = profile._replace(fused_loss=changes["fused_loss"])
-        return profile
+        elif self.recipe.private.get("trl") and profile.fused_loss is False:
+            profile = profile._replace(fused_loss=None)  # by TRL's release, which is not known
+        return for_objective(profile, self.recipe.objective)
 
     def _memory_fields(self) -> dict[str, Any]:
         given = {name: self.value(name) for name in MEMORY_FIELDS}

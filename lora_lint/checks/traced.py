@@ -72,6 +72,8 @@ def _request(subject: RecipeSubject, estimate: MemoryEstimate) -> dict[str, Any]
     tree, run, lowered = subject.tree, estimate.run, subject.lowered
     if tree is None or not isinstance(lowered, LoraKwargs):
         raise NotTraced("the model or LoraConfig's arguments are not known")
+    if subject.recipe.objective not in (None, "sft", "pt"):
+        raise NotTraced(f"what {subject.recipe.objective} does in a step is not traced")
     if run is None:
         raise NotTraced(estimate.reason or "its settings are not known")
     if subject.shared is not None:

@@ -22,6 +22,26 @@ if TYPE_CHECKING:
     from lora_lint.models import ModuleTree
 
 
+# What trl's and transformers' trainers train for, in the words of the other dialects.
+_TRAINERS: Final = {
+    "Trainer": "sft",
+    "Seq2SeqTrainer": "sft",
+    "SFTTrainer": "sft",
+    "DPOTrainer": "dpo",
+    "KTOTrainer": "kto",
+    "ORPOTrainer": "orpo",
+    "CPOTrainer": "cpo",
+    "RewardTrainer": "rm",
+    "PPOTrainer": "ppo",
+    "GRPOTrainer": "grpo",
+    "RLOOTrainer": "rloo",
+    "OnlineDPOTrainer": "online_dpo",
+    "GKDTrainer": "gkd",
+    "BCOTrainer": "bco",
+    "PRMTrainer": "prm",
+}
+
+
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
     """The calls of PEFT's LoraConfig."""
     if document.format not in ("python", "notebook"):
@@ -49,6 +69,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     if run.prepared is not None:
         fields |= prepared(run.prepared, fields)
     known = known_fields(newest_peft())
+    trainers = {site.name for site in calls.sites(document) if site.name.endswith("Trainer")}
+    objectives = {_TRAINERS.get(name) for name in trainers}
     return Recipe(
         dialect="peft_python",
         part=part,
@@ -60,10 +82,12 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             if key not in known and key not in ("*", "**")
         ),
         model_class=model_class,
+        objective=objectives.pop() if len(objectives) == 1 else None,
         private={
             "in_place": run.in_place,
             "positional": any(isinstance(entry.key, int) for entry in call.entries),
-            "trainer": any(site.name.endswith("Trainer") for site in calls.sites(document)),
+            "trainer": bool(trainers),
+            "trl": bool(trainers & _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer"}),
         },
     )
 

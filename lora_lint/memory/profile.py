@@ -31,8 +31,9 @@ class Profile(NamedTuple):
     the logits' own dtype. ``keeps_inputs``: 4-bit products keep their inputs, as by bitsandbytes
     before 0.43.2. ``every_linear``: quantization takes every linear map, of subclasses and the
     output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a
-    step's graph until the next forward has ended. ``error``: the closed form's relative error for
-    this framework; None where it is the family's.
+    step's graph until the next forward has ended. ``sequences``: how many a sample of the batch
+    has. ``undescribed``: why activations are not described. ``error``: the closed form's relative
+    error for this framework; None where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -47,6 +48,8 @@ class Profile(NamedTuple):
     keeps_inputs: bool = False
     every_linear: bool = False
     graph_kept: bool = False
+    sequences: int = 1
+    undescribed: str | None = None
     error: float | None = None
 
 

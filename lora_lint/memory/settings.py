@@ -126,6 +126,11 @@ class _Reader:
         quantized = self._quantization()
         length = self._count(self.given.max_length, "sequence length")
         batch = self._count(self._ways("per_device_train_batch_size", 8)[0], "batch size")
+        batch *= profile.sequences
+        if profile.sequences > 1:
+            self.assumed["sequences a sample"] = profile.sequences
+        if profile.undescribed is not None:
+            self._give_up(profile.undescribed)
         if self.given.per_device_train_batch_size is UNKNOWN:
             self._give_up("the batch size is not known")
         dtypes = self._dtypes(quantized)

@@ -53,10 +53,11 @@ def test_the_plan_is_named_and_offered_as_one_fix(tmp_path: Path) -> None:
     found = lint(tmp_path, "rtx4090", text)["GM402"]
     peak = re.fullmatch(
         r"to make it fit: .*gradient_checkpointing: true.*batch 1, 16 accumulation steps"
-        r" \((\d+\.\d\d) GiB\)",
+        r" \((\d+\.\d\d) GiB\); sequences of up to [\d,]+ tokens fit as it is",
         found["help"],
     )
     assert peak
+    assert "for 16 x 4,096 tokens" in found["message"]
     assert float(peak[1]) < 23.5
     (fix,) = found["fixes"]
     assert "batch 1, 16 accumulation steps" in fix["title"]
@@ -194,3 +195,33 @@ def test_weights_are_as_large_as_they_are_published(tmp_path, model, more, told)
         message = found["GM401"]["message"]
         assert "in nf4" in message
         assert 33 < float(re.search(r"need ([\d.]+) GiB", message)[1]) < 40
+
+
+def _peak(folder: Path, text: str, *options: str) -> dict[str, Any]:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    command = ["memory", str(path), "--output-format", "json", *options]
+    (found,) = json.loads(CliRunner().invoke(main, command).stdout)["recipes"]
+    return dict(found["memory"])
+
+
+def test_a_pair_of_answers_is_two_sequences(tmp_path: Path) -> None:
+    pairs = _peak(tmp_path, run(batch=2, length=1024).replace("stage: sft", "stage: dpo"))
+    single = _peak(tmp_path, run(batch=4, length=1024))
+    assert pairs["peak"] == single["peak"]
+    assert pairs["low"] < single["low"]  # whether logits are whole depends on the release
+    assert pairs["assumed"]["sequences a sample"] == 2
+
+
+def test_of_rewards_only_what_is_certain_is_told(tmp_path: Path) -> None:
+    found = _peak(tmp_path, run(batch=2, length=1024).replace("stage: sft", "stage: rm"))
+    assert found["peak"] is None
+    assert found["bytes"]["weights"] == 2 * 6_738_415_616
+    assert "rm" in found["reason"]
+
+
+def test_a_second_model_is_not_left_out(tmp_path: Path) -> None:
+    text = run(batch=2, length=1024, more="ref_model: meta-llama/Llama-2-13b-hf")
+    (tmp_path / "run.yaml").write_text(text.replace("stage: sft", "stage: dpo"))
+    command = ["memory", str(tmp_path / "run.yaml")]
+    assert "reference model" in CliRunner().invoke(main, command).stdout
