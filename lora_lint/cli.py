@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from lora_lint import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lora_lint.settings import Options
 
@@ -52,6 +53,11 @@ colour = click.option(
 )
 
 
+def _joined(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> str | None:
+    """An option that may be repeated, as if its values had been given in one."""
+    return ",".join(values) or None
+
+
 def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what a config is judged against, and how the answer looks."""
     options = (
@@ -60,7 +66,13 @@ def judged_against(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--transformers-version", metavar="VERSION", help="The transformers you train with."
         ),
-        click.option("--gpu", metavar="NAME|SIZE[:N]", help="Such as rtx4090, 24GB or h100:8."),
+        click.option(
+            "--gpu",
+            multiple=True,
+            callback=_joined,
+            metavar="NAME|SIZE[:N]",
+            help="Such as rtx4090, 24GB or h100:8.",
+        ),
         click.option("--online", is_flag=True, help="Fetch config.json from the hub where needed."),
         click.option(
             "--live", is_flag=True, help="Build models of unknown sizes with transformers."
@@ -204,9 +216,11 @@ def show(path: str, color: str, output_format: str, **given: Any) -> None:
     _print("\n".join(show_text.render(report, _style(color, None))), color)
 
 
-def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+def _numbers(
+    _ctx: click.Context, _param: click.Parameter, values: Sequence[str]
+) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(part) for part in (value or "").split(",") if part.strip())
+        numbers = tuple(int(part) for part in ",".join(values).split(",") if part.strip())
     except ValueError:
         raise click.BadParameter("whole numbers, such as 1,2,4, are expected") from None
     if any(number < 1 for number in numbers):
@@ -214,12 +228,15 @@ def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return numbers
 
 
+tried = partial(click.option, multiple=True, callback=_numbers, metavar="N,N…")
+
+
 @main.command()
 @click.argument("path")
 @judged_against
-@click.option("--batch", callback=_numbers, metavar="N,N…", help="Try these batch sizes.")
-@click.option("--length", callback=_numbers, metavar="N,N…", help="Try these sequence lengths.")
-@click.option("--r", "rank", callback=_numbers, metavar="N,N…", help="Try these ranks.")
+@tried("--batch", help="Try these batch sizes.")
+@tried("--length", help="Try these sequence lengths.")
+@tried("--r", "rank", help="Try these ranks.")
 @click.option("--output-format", type=click.Choice(["text", "json"]), default="text")
 def memory(
     path: str,
@@ -248,8 +265,8 @@ def memory(
     if output_format == "json":
         _print(memory_report.render_json(report, what_if), color)
         return
-    style = _style(color, None)
-    _print("\n".join(memory_report.render(report, what_if, style)), color)
+    width = _columns()
+    _print("\n".join(memory_report.render(report, what_if, _style(color, None), width)), color)
 
 
 @main.command()
@@ -274,11 +291,9 @@ def inspect(model: str, color: str, output_format: str, **given: Any) -> None:
 
         _print(inspect_json.render(found), color)
         return
-    import shutil
-
     from lora_lint.reports import inspect_text
 
-    width = shutil.get_terminal_size((100, 24)).columns
+    width = _columns()
     _print("\n".join(inspect_text.render(found, _style(color, None), width)), color)
 
 
@@ -451,6 +466,13 @@ def _style(color: str, output_file: str | None) -> Any:
     from lora_lint.reports.text import plain
 
     return click.style if output_file is None and wants_colour(color) else plain
+
+
+def _columns() -> int:
+    """The terminal's columns, 100 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def _print(text: str, color: str) -> None:

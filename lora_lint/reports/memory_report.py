@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lora_lint.checks.levers import levers, plan
 from lora_lint.memory import parse_gpu
 from lora_lint.reports.json import FORMAT_VERSION, dumps
-from lora_lint.reports.memory_text import bars, gib, verdict
+from lora_lint.reports.memory_text import COLUMNS, bars, gib, verdict
 from lora_lint.reports.text import Style, plain
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lora_lint.memory import Gpu, MemoryEstimate
 
 BAR = 24
+# What stands left of a lever's bar.
+_LEFT = 57
+_LEAST_BAR = 8
 
 
 class WhatIf(NamedTuple):
@@ -66,25 +69,29 @@ def tries(subject: RecipeSubject, what_if: WhatIf) -> tuple[Try, ...]:
     return tuple(rows)
 
 
-def render(report: Report, what_if: WhatIf, style: Style = plain) -> Iterator[str]:
-    """The memory of each recipe of a report."""
+def render(
+    report: Report, what_if: WhatIf, style: Style = plain, columns: int = COLUMNS
+) -> Iterator[str]:
+    """The memory of each recipe of a report, in so many columns."""
     subjects = [(file, subject) for file in report.files for subject in file.subjects]
     for index, (file, subject) in enumerate(subjects):
         if index:
             yield ""
-        yield from _block(file.path, subject, what_if, style)
+        yield from _block(file.path, subject, what_if, style, columns)
     if not subjects:
         yield "no LoRA configuration found"
 
 
-def _block(path: str, subject: RecipeSubject, what_if: WhatIf, style: Style) -> Iterator[str]:
+def _block(
+    path: str, subject: RecipeSubject, what_if: WhatIf, style: Style, columns: int
+) -> Iterator[str]:
     yield style(f"{path}  ({subject.dialect.title})", bold=True)
     memory = subject.memory
     if memory is None:
         yield f"  not estimated: {_why(subject)}"
         return
     yield f"  {_setting(subject)}"
-    yield from (f"  {line}" for line in bars(memory, style))
+    yield from (f"  {line}" for line in bars(memory, style, columns - 2))
     if memory.peak is None and memory.gpu is not None:
         yield from _longest(subject)
     steps = plan(subject)
@@ -92,12 +99,13 @@ def _block(path: str, subject: RecipeSubject, what_if: WhatIf, style: Style) -> 
         yield ""
         yield f"  {style('to make it fit', fg='cyan', bold=True)}"
         for step in steps:
-            yield f"    {step.title:<40} {gib(step.memory.peak or 0):>10}   {step.price}"
+            left = f"    {step.title:<40} {gib(step.memory.peak or 0):>10} "
+            yield from _priced(left, step.price, columns)
     single = levers(subject)
     if single:
         yield ""
         yield f"  {style('what each change alone would save', fg='cyan', bold=True)}"
-        yield from _single(single)
+        yield from _single(single, columns)
     if what_if.asked:
         yield ""
         yield f"  {style('what if', fg='cyan', bold=True)}"
@@ -137,12 +145,26 @@ def _longest(subject: RecipeSubject) -> Iterator[str]:
             yield f"  sequences of up to {longest:,} tokens fit"
 
 
-def _single(found: Sequence[Lever]) -> Iterator[str]:
+def _single(found: Sequence[Lever], columns: int) -> Iterator[str]:
     most = max(lever.saved for lever in found)
+    beside = columns - _LEFT - 1 - max(len(lever.price) for lever in found)
+    width = min(BAR, beside if beside >= _LEAST_BAR else max(_LEAST_BAR, columns - _LEFT))
     for lever in found:
-        bar = "█" * max(1, round(BAR * lever.saved / most)) if lever.saved * BAR > most else "▏"
+        drawn = width * lever.saved / most
+        bar = "█" * max(1, round(drawn)) if drawn > 1 else "▏"
         saved = f"{lever.saved / 2**20:,.0f} MiB" if lever.saved < 2**30 else gib(lever.saved)
-        yield f"    {lever.title:<40} {saved:>10}  {bar:<{BAR}} {lever.price}"
+        yield from _priced(
+            f"    {lever.title:<40} {saved:>10}  {bar:<{width}}", lever.price, columns
+        )
+
+
+def _priced(left: str, price: str, columns: int) -> Iterator[str]:
+    """What a lever gives, and its price beside it or, where that has no room, below."""
+    if len(left) + 1 + len(price) <= columns:
+        yield f"{left} {price}"
+    else:
+        yield left.rstrip()
+        yield f"      {price}"
 
 
 _HEADS = {"per_device_train_batch_size": "batch", "max_length": "length", "r": "r"}

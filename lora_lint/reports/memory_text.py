@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from lora_lint.reports.text import Style, plain
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from lora_lint.memory import MemoryEstimate
 
+# Columns of a line, and of the longest bar.
+COLUMNS = 100
 WIDTH = 40
 _VERDICTS = {
     "fits": ("fits", "green"),
@@ -41,25 +44,38 @@ def summary(memory: MemoryEstimate, style: Style = plain) -> str | None:
     return f"{text} of {gib(memory.gpu.usable_bytes)}: {verdict(memory.verdict, style)}"
 
 
-def bars(memory: MemoryEstimate, style: Style = plain) -> Iterator[str]:
-    """The parts, the largest first, each drawn against the GPU or against the peak."""
+def bars(memory: MemoryEstimate, style: Style = plain, columns: int = COLUMNS) -> Iterator[str]:
+    """The parts, the largest first, each drawn against the GPU or against the peak, in so many
+    columns.
+    """
     known = {name: size for name, size in memory.bytes.items() if size}
     if not known:
         yield f"not estimated: {memory.reason}"
         return
     whole = memory.gpu.usable_bytes if memory.gpu else sum(known.values())
-    scale = WIDTH / max(whole, *known.values())
+    width = max(10, min(WIDTH, columns - 27))
+    scale = width / max(whole, *known.values())
     for name, size in sorted(known.items(), key=lambda part: -part[1]):
         bar = "█" * max(1, round(size * scale))
         yield f"{name.replace('_', ' '):<14} {gib(size):>10}  {bar}"
     total = summary(memory, style)
     if total is not None:
-        where = f" at the {memory.site}" if memory.site else ""
-        yield f"{'peak':<14} {total}{where}"
+        where = f"at the {memory.site}" if memory.site else ""
+        room = columns - 16 - len(summary(memory) or "")
+        yield f"{'peak':<14} {total}{f' {where}' if where and len(where) <= room else ''}"
+        if len(where) > room:
+            yield f"{'':<14} {where}"
     if memory.gpu is not None and total is None and memory.verdict == "oom":
         yield f"at least {gib(memory.low or 0)}: {verdict('oom', style)} {memory.gpu.name}"
     if memory.reason is not None:
         yield f"not estimated: {memory.reason}"
     if memory.assumed:
         listed = ", ".join(f"{name} {value}" for name, value in memory.assumed.items())
-        yield f"{'assumed':<14} {listed}"
+        yield from _wrapped("assumed", listed, columns)
+
+
+def _wrapped(name: str, text: str, columns: int) -> Iterator[str]:
+    """A named line, in as many lines as it needs."""
+    parts = wrap(text, max(40, columns - 15), break_long_words=False, break_on_hyphens=False)
+    for number, part in enumerate(parts):
+        yield f"{'' if number else name:<14} {part}"

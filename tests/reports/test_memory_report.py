@@ -38,6 +38,20 @@ def test_what_ifs_are_a_table_of_all_combinations(config):
     assert tried == [("1", "512"), ("1", "1024"), ("2", "512"), ("2", "1024")]
 
 
+def test_an_option_may_be_repeated(config):
+    once = run(config, "--gpu", "rtx4090,a100-80gb", "--batch", "1,2")
+    twice = run(config, "--gpu", "rtx4090", "--gpu", "a100-80gb", "--batch", "1", "--batch", "2")
+    assert twice.output == once.output
+
+
+@pytest.mark.parametrize("columns", [72, 80, 100, 160])
+def test_it_keeps_to_the_width_of_the_terminal(config, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(config, "--gpu", "rtx4090", "--batch", "1,2").output.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any("little quality" in line for line in lines)
+
+
 def test_json_holds_the_same(config):
     result = run(config, "--gpu", "rtx4090", "--r", "8,16", "--output-format", "json")
     (recipe,) = json.loads(result.output)["recipes"]
