@@ -148,7 +148,7 @@ def _for_quality(subject: RecipeSubject) -> Iterator[Offer]:
     quantization = subject.quantization
     if quantization in ("nf4", "fp4") and subject.value("double_quant") is not True:
         yield "double quantization", {"double_quant": True}, "hardly any quality"
-    if quantization in (None, "none"):
+    if quantization is None and subject.quantizable:
         yield "4-bit base (nf4, double quantization)", _FOUR_BIT, "a little quality, slower"
     optim = subject.value("optim")
     if not isinstance(optim, str) or "8bit" not in optim:

@@ -30,7 +30,7 @@ AUTOMATIC: Final = (*_BALANCED, "sequential")
 @check("GM405")
 def float32_base_weights(subject: RecipeSubject) -> Iterator[Finding]:
     """The frozen base weights are loaded in float32."""
-    if subject.quantization not in (None, "none") or not subject.recipe.trains:
+    if subject.quantization is not None or not subject.recipe.trains:
         return
     why = _float32(subject)
     if why is None or _divided(subject):
@@ -91,7 +91,8 @@ def device_map_offloads(subject: RecipeSubject) -> Iterator[Finding]:
     if memory is None or memory.gpu is None or not memory.weights_exceed or subject.shared:
         return
     gpu, size = memory.gpu, memory.least_weights or 0
-    quantized = subject.quantization not in (None, "none")
+    quantized = subject.quantization is not None
+    smaller = not quantized and subject.quantizable
     what = (
         "transformers refuses quantized modules there, and else " if quantized else ""
     ) + "the backward still needs every layer's weights on the GPU"
@@ -101,7 +102,7 @@ def device_map_offloads(subject: RecipeSubject) -> Iterator[Finding]:
         f"{size / GIB:.2f} GiB, {gpu.name} has {gpu.nominal_bytes / GIB:.2f} GiB",
         field="device_map",
         label="offloading is made for inference",
-        help=f"{what}; {'a smaller model or more GPUs' if quantized else 'load it in 4 bits'}",
+        help=f"{what}; {'load it in 4 bits' if smaller else 'a smaller model or more GPUs'}",
     )
 
 

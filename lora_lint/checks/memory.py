@@ -82,7 +82,7 @@ def _decides_size(subject: RecipeSubject, *, quantized: bool) -> str:
 
 def _smaller(subject: RecipeSubject, gpu: Gpu) -> str:
     """What the weights would need in 4 bits."""
-    if subject.quantization in ("nf4", "fp4"):
+    if subject.quantization in ("nf4", "fp4") or not subject.quantizable:
         return "a smaller model, a larger GPU, or several of them"
     estimate = subject.estimate(quantization="nf4", double_quant=True)
     four = estimate.bytes["weights"] if estimate else None

@@ -304,6 +304,13 @@ class RecipeSubject:
         return tokenizer(self.document.path, self.recipe)
 
     @property
+    def quantizable(self) -> bool:
+        """Whether bitsandbytes may quantize the weights as they are loaded: transformers takes no
+        other method than that of the published ones.
+        """
+        return self.tree is None or "checkpoint_quantization" not in self.tree.facts
+
+    @property
     def quantization(self) -> Any:
         """How the base weights are held in training: as the run says, else as they are published;
         None where they are not quantized. Weights that are published by another method than

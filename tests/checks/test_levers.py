@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lora_lint import Options, lint_text
 from lora_lint.checks.levers import levers, plan
 
@@ -58,3 +60,17 @@ def test_a_run_that_fits_needs_no_plan():
     run = subject(BIG.replace("4096", "256").replace("size: 8", "size: 1"), "h100")
     assert run.memory.verdict == "fits"
     assert plan(run) == ()
+
+
+def test_weights_of_another_method_are_not_to_be_loaded_in_4_bit():
+    def titles(model):
+        run = subject(BIG.replace("meta-llama/Llama-2-7b-hf", model), "h100")
+        return [lever.title for lever in levers(run)]
+
+    assert any("4-bit" in title for title in titles("meta-llama/Llama-2-7b-hf"))
+    assert not any("4-bit" in title for title in titles("openai/gpt-oss-20b"))
+
+    quantizers = pytest.importorskip("transformers.quantizers.auto")
+    four_bit = pytest.importorskip("transformers").BitsAndBytesConfig(load_in_4bit=True)
+    with pytest.raises(ValueError, match="pass the same quantization config class"):
+        quantizers.AutoHfQuantizer.merge_quantization_configs({"quant_method": "mxfp4"}, four_bit)
