@@ -128,7 +128,7 @@ class _Reader:
         batch = self._count(self._ways("per_device_train_batch_size", 8)[0], "batch size")
         batch *= profile.sequences
         if profile.sequences > 1:
-            self.assumed["sequences a sample"] = profile.sequences
+            self.assumed["sequences_per_sample"] = profile.sequences
         if profile.undescribed is not None:
             self._give_up(profile.undescribed)
         if self.given.per_device_train_batch_size is UNKNOWN:

@@ -210,7 +210,7 @@ def test_a_pair_of_answers_is_two_sequences(tmp_path: Path) -> None:
     single = _peak(tmp_path, run(batch=4, length=1024))
     assert pairs["peak"] == single["peak"]
     assert pairs["low"] < single["low"]  # whether logits are whole depends on the release
-    assert pairs["assumed"]["sequences a sample"] == 2
+    assert pairs["assumed"]["sequences_per_sample"] == 2
 
 
 def test_of_rewards_only_what_is_certain_is_told(tmp_path: Path) -> None:
