@@ -192,12 +192,13 @@ def rank_is_not_the_memory_lever(subject: RecipeSubject) -> Iterator[Finding]:
     judged, r = _judged(subject), subject.value("r")
     if judged is None or judged[0].verdict not in ("oom", "risk"):
         return
-    if not isinstance(r, int) or r < 2 or not subject.recipe.written("r") or subject.tree is None:
+    tree, injection = subject.weighed
+    if not isinstance(r, int) or r < 2 or not subject.recipe.written("r") or tree is None:
         return
     from lora_lint.memory import rank_saving
 
     _, gpu = judged
-    saved = rank_saving(subject.tree, subject.kwargs, r // 2, injection=subject.injection)
+    saved = rank_saving(tree, subject.kwargs, r // 2, injection=injection)
     lower = next((lever.saved for lever in levers(subject) if "r" in lever.changes), 0)
     if saved is None or saved <= 0 or max(saved, lower) > _LEVER * gpu.usable_bytes:
         return

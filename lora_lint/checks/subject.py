@@ -353,16 +353,19 @@ class RecipeSubject:
 
     def inject(self, changes: Mapping[str, Any]) -> Injection:
         """What PEFT would do if some fields were written otherwise."""
+        return self._inject(self._lower(changes))
+
+    def _lower(self, changes: Mapping[str, Any]) -> LoraKwargs | Undecided:
         fields = {name: Field(value, "written") for name, value in changes.items()}
         changed = replace(self.recipe, fields={**self.recipe.fields, **fields})
-        return self._inject(self.dialect.lower(changed, self.tree))
+        return self.dialect.lower(changed, self.tree)
 
-    def _inject(self, lowered: LoraKwargs | Undecided) -> Injection:
+    def _inject(self, lowered: LoraKwargs | Undecided, tree: ModuleTree | None = None) -> Injection:
         if isinstance(self.resolution, Unresolved):
             return Injection(undecided=self.resolution.reason)
         if isinstance(lowered, Undecided):
             return Injection(undecided=lowered.reason)
-        tree = self.resolution.tree
+        tree = tree or self.resolution.tree
         if "clippable-linear" in lowered.patches and _has_class(tree, "Gemma4ClippableLinear"):
             title = self.dialect.title
             return Injection(undecided=f"{title} changes PEFT itself for this model")
@@ -413,6 +416,20 @@ class RecipeSubject:
         from lora_lint.checks.traced import traced
 
         return traced(self, estimate)
+
+    @cached_property
+    def weighed(self) -> tuple[ModuleTree | None, Injection]:
+        """The model whose memory is estimated, and what PEFT does with it: that of the run, of a
+        classifier with two labels where nobody says how many.
+        """
+        if isinstance(self.resolution, Unresolved) or self.resolution.tree.sized:
+            return self.tree, self.injection
+        from lora_lint.models.labels import with_labels
+
+        tree = with_labels(self.resolution, self.transformers)
+        if tree is None:
+            return self.tree, self.injection
+        return tree, self._inject(self.lowered, tree)
 
     @property
     def not_estimated(self) -> str | None:
@@ -508,50 +525,63 @@ class RecipeSubject:
             return None
         from lora_lint.memory import estimate_memory
 
+        tree, injection = self.weighed
         given = self._memory_fields()
         given |= {name: value for name, value in changes.items() if name in MEMORY_FIELDS}
         rank = {"r": changes["r"]} if "r" in changes else {}
-        return estimate_memory(
-            self.tree,
+        found = estimate_memory(
+            tree or self.tree,
             {**self.kwargs, **rank},
             **given,
             profile=self._profile(given["quantization"], changes),
             gpu=changes.get("gpu", self.gpu),
             sharding=self.shared if not isinstance(self.shared, str) else None,
-            injection=self._ranked(changes["r"]) if rank else self.injection,
+            injection=self._ranked(changes["r"]) if rank else injection,
             peft=self.peft,
         )
+        told: dict[str, object] = {}
+        if tree is not self.tree:
+            from lora_lint.models.labels import LABELS
+
+            told["num_labels"] = LABELS
+        if self.recipe.objective is None and self.recipe.dialect == "trl":
+            told["objective"] = "sft"  # which of TRL's trainers a file is for it does not say
+        return found._replace(assumed={**found.assumed, **told}) if told else found
 
     def _ranked(self, r: Any) -> Injection:
         """What PEFT would do with another rank."""
+        tree, injection = self.weighed
         sized = None
         if self.kwargs.get("r") == self.value("r"):
-            sized = with_rank(self.injection, self.kwargs, r)
-        return sized or self.inject({"r": r})
+            sized = with_rank(injection, self.kwargs, r)
+        return sized or self._inject(self._lower({"r": r}), tree)
 
     def longest(self) -> int | None:
         """The longest sequence, in tokens, with which the run fits the user's GPU for certain; None
         where that is not known.
         """
         memory, gpu = self.memory, self.gpu
-        if memory is None or gpu is None or self.tree is None:
+        tree, injection = self.weighed
+        if memory is None or gpu is None or tree is None:
             return None
         from lora_lint.memory import max_tokens_that_fit
 
         given = self._memory_fields()
         del given["max_length"]
         batch = given.pop("per_device_train_batch_size")
-        return max_tokens_that_fit(
-            self.tree,
+        most = tree.facts.get("config", {}).get("max_position_embeddings")
+        found = max_tokens_that_fit(
+            tree,
             self.kwargs,
             gpu=gpu,
             per_device_train_batch_size=batch if isinstance(batch, int) else 8,
-            injection=self.injection,
+            injection=injection,
             peft=self.peft,
             profile=self._profile(given["quantization"], {}),
             sharding=self.shared if not isinstance(self.shared, str) else None,
             **given,
         )
+        return min(found, most) if found is not None and most else found
 
     def unmet(self, needs: str) -> str | None:
         """Why a rule that needs this can't be decided here, None if it can; ``""`` if it is moot.

@@ -28,7 +28,7 @@ def traced(subject: RecipeSubject, estimate: MemoryEstimate) -> MemoryEstimate:
         request = _request(subject, estimate)
         with saying(f"tracing a step of {subject.model_name} without a GPU"):
             found = trace(request)
-        if found.parameters != subject.injection.trainable:
+        if found.parameters != subject.weighed[1].trainable:
             raise NotTraced("the model that was built trains other parameters")
     except NotTraced as exc:
         reason = "; ".join(filter(None, (estimate.reason, f"not traced: {exc}")))
@@ -69,7 +69,7 @@ def _request(subject: RecipeSubject, estimate: MemoryEstimate) -> dict[str, Any]
 
     Raises ``NotTraced`` where something that decides it is not known.
     """
-    tree, run, lowered = subject.tree, estimate.run, subject.lowered
+    tree, run, lowered = subject.weighed[0], estimate.run, subject.lowered
     if tree is None or not isinstance(lowered, LoraKwargs):
         raise NotTraced("the model or LoraConfig's arguments are not known")
     if subject.recipe.objective not in (None, "sft", "pt"):

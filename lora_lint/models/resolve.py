@@ -34,7 +34,7 @@ class Resolution(NamedTuple):
 
     ``id`` is the name as asked, ``known_as`` the catalogue's id where that is another; ``source``
     says to people where the tree comes from; ``remote_code`` whether the repository brings code of
-    its own, None where that is not known.
+    its own, None where that is not known; ``config`` is the config.json that the tree is of.
     """
 
     tree: ModuleTree
@@ -42,6 +42,7 @@ class Resolution(NamedTuple):
     source: str
     remote_code: bool | None = None
     known_as: str | None = None
+    config: ConfigFile | None = None
 
 
 class Unresolved(NamedTuple):
@@ -322,7 +323,8 @@ class _Search(NamedTuple):
             return self._settle(tree, name, f"config.json {where}", config.remote_code)
         tree = _template(known, cls, config.deviating(known.switches), open_parts=False)
         source = f"architecture of config.json {where}, sizes unknown: {found}"
-        return self._settle(tree, name, source, config.remote_code)
+        settled = self._settle(tree, name, source, config.remote_code)
+        return settled._replace(config=config) if isinstance(settled, Resolution) else settled
 
     # The catalogue
     # ------------------------------------------------------------------------------------

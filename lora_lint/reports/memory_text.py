@@ -24,7 +24,9 @@ _VERDICTS = {
 
 
 def gib(size: float) -> str:
-    """Bytes as GiB, with as many digits as people compare."""
+    """Bytes as GiB, with as many digits as people compare; as MiB where that would be nothing."""
+    if 0 < size < 2**30 / 100:
+        return f"{size / 2**20:.1f} MiB"
     return f"{size / 2**30:.2f} GiB"
 
 
