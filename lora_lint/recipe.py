@@ -20,6 +20,7 @@ RUN_FIELDS: Final = (
     "double_quant",
     "max_length",
     "per_device_train_batch_size",
+    "per_device_eval_batch_size",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
     "optim",

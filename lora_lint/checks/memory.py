@@ -27,6 +27,11 @@ _LEVER: Final = 0.1
 # What TRL cuts sequences to where nothing is said (trl 1.16.0 trainer/sft_config.py).
 _USUAL_LENGTH: Final = 1024
 _BATCH: Final = "per_device_train_batch_size"
+_EVAL_BATCH: Final = "per_device_eval_batch_size"
+# What is trained for where evaluation is the loss of a batch; others generate, or take two at once.
+_LOSS_OF_A_BATCH: Final = (None, "sft", "pt")
+# By how much evaluation's peak has to be above training's.
+_WORTH_A_WORD: Final = GIB // 2
 
 
 def gib(size: float) -> str:
@@ -275,6 +280,41 @@ def _has_many_logits(subject: RecipeSubject) -> bool:
     if not isinstance(batch, int) or not isinstance(length, int):
         return False
     return 12 * batch * length * _vocabulary(subject) >= _MANY
+
+
+@check("GM408")
+def eval_batch_larger_than_train(subject: RecipeSubject) -> Iterator[Finding]:
+    """The batches of evaluation need more than the training step, which the GPU may not have."""
+    if subject.value("eval_strategy") not in ("steps", "epoch") or not subject.recipe.trains:
+        return
+    if subject.recipe.objective not in _LOSS_OF_A_BATCH:
+        return
+    ours, trained = subject.value(_EVAL_BATCH), subject.value(_BATCH)
+    trained = 8 if trained is None else trained  # transformers' default
+    if not isinstance(ours, int) or not isinstance(trained, int) or ours <= trained:
+        return
+    memory = subject.memory
+    if memory is None or memory.peak is None or memory.verdict == "oom":
+        return  # GM402 speaks of the training step
+    if memory.gpu is not None and _judged(subject) is None:
+        return
+    step = subject.evaluation(ours)
+    if step is None or step.beyond < _WORTH_A_WORD:
+        return
+    gpu = memory.gpu
+    if gpu is not None and step.least <= gpu.usable_bytes:
+        return
+    written = subject.states(_EVAL_BATCH)
+    has = f", {_has(subject, gpu)}" if gpu is not None else ""
+    yield Finding(
+        f"evaluation in batches of {ours}{'' if written else ', the default,'} needs at least "
+        f"{gib(step.least)}{has}; training in batches of {trained} about {gib(memory.peak)}",
+        field=_EVAL_BATCH if written else "eval_strategy",
+        severity=None if gpu is not None else "info",
+        label=f"logits of a whole batch: {gib(step.logits)}",
+        help="the loss of a batch is all that is asked for, so smaller ones only take longer",
+        wishes=(Wish(f"evaluate in batches of {trained}", (Set(_EVAL_BATCH, trained),)),),
+    )
 
 
 @check("GM406")

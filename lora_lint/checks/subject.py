@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lora_lint.documents.document import Document
     from lora_lint.injection.matching import EntrySet
     from lora_lint.injection.semantics import Semantics
-    from lora_lint.memory import Gpu, MemoryEstimate, Profile, Sharding
+    from lora_lint.memory import Evaluation, Gpu, MemoryEstimate, Profile, Sharding
     from lora_lint.models import ModuleTree
     from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
@@ -57,6 +57,9 @@ class Context(NamedTuple):
 _DIVIDING: Final = ("verl", "openrlhf")
 # Frameworks that apply LoRA themselves and whose step is near enough to PEFT's to be estimated.
 _ALIKE: Final = ("litgpt",)
+# Frameworks whose fused loss is Liger's forward alone, which holds all logits where the model does
+# not train (liger_kernel 0.8.5 transformers/model/llama.py ``lce_forward``: ``skip_logits``).
+_LIGER: Final = ("llama_factory",)
 # The fields that a memory estimate takes.
 MEMORY_FIELDS: Final = (
     "dtype",
@@ -555,6 +558,26 @@ class RecipeSubject:
         if self.kwargs.get("r") == self.value("r"):
             sized = with_rank(injection, self.kwargs, r)
         return sized or self._inject(self._lower({"r": r}), tree)
+
+    def evaluation(self, batch: int) -> Evaluation | None:
+        """The memory of an evaluation step of so many sequences; None where that is not known."""
+        if self.tree is None or self.memory is None:
+            return None
+        from lora_lint.memory import evaluation_memory
+
+        given = {name: self.value(name) for name in MEMORY_FIELDS}
+        return evaluation_memory(
+            self.tree,
+            self.kwargs,
+            batch,
+            fused=self.dialect.name not in _LIGER,
+            profile=self._profile(given["quantization"], {}),
+            gpu=self.gpu,
+            sharding=self.shared if not isinstance(self.shared, str) else None,
+            injection=self.injection,
+            peft=self.peft,
+            **given,
+        )
 
     def longest(self) -> int | None:
         """The longest sequence, in tokens, with which the run fits the user's GPU for certain; None

@@ -27,6 +27,7 @@ from lora_lint.dialects.base import (
     read_slots,
     without_template,
 )
+from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.options import Options, config_file, parsed, restated
 from lora_lint.dialects.tables import PYDANTIC, judged, table
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
@@ -60,6 +61,7 @@ _KEYS: Final = {
     "ensure_weight_tying": "peft_ensure_weight_tying",
     "max_length": "sequence_len",
     "per_device_train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "gradient_checkpointing": "gradient_checkpointing",
     "optim": "optimizer",
@@ -97,6 +99,7 @@ _NUMBERS: Final = frozenset(
         "lora_dropout",
         "max_length",
         "per_device_train_batch_size",
+        "per_device_eval_batch_size",
         "gradient_accumulation_steps",
         "learning_rate",
         "max_grad_norm",
@@ -207,6 +210,7 @@ def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
     fields["dtype"] = _dtype(root)
     fields["quantization"], fields["double_quant"] = _quantization(root)
     fields["fused_loss"] = _fused_loss(root)
+    fields |= _evaluation(root)
     if "attn_implementation" not in fields:
         fields["attn_implementation"] = _attention(root)
     model_class = _model_class(root)
@@ -306,6 +310,23 @@ def _override(root: Node, key: str) -> Field | None:
     if extra is None or extra.kind == "mapping" or (extra.kind == "scalar" and not extra.value):
         return None
     return Field(None, "unknown", path, extra.note)
+
+
+def _evaluation(root: Node) -> dict[str, Field]:
+    """Whether the run evaluates (core/builders/base.py ``_configure_save_and_eval_strategy``): on
+    samples that are held out. Where ``eval_batch_size`` is not written it is ``micro_batch_size``
+    (utils/config/__init__.py ``normalize_config``).
+    """
+    held_out = root.get("test_datasets") or root.get("val_set_size")
+    if held_out is None:
+        return {}
+    if held_out.kind == "scalar" and NUMBER.decode(held_out.value) in (0, None, False):
+        return {}
+    for key in ("eval_steps", "evals_per_epoch"):
+        steps = root.get(key)
+        if steps is not None and steps.value:
+            return {"eval_strategy": Field("steps", "computed", (key,))}
+    return trainer_evaluation(root, ())
 
 
 def _fused_loss(root: Node) -> Field:

@@ -27,6 +27,7 @@ from lora_lint.dialects.base import (
     plain_float,
     read_slots,
 )
+from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.options import (
     ARGPARSE,
     Options,
@@ -69,6 +70,7 @@ _KEYS: Final = {
     "use_dora": "use_dora",
     "max_length": "cutoff_len",
     "per_device_train_batch_size": "per_device_train_batch_size",
+    "per_device_eval_batch_size": "per_device_eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "optim": "optim",
     "learning_rate": "learning_rate",
@@ -104,6 +106,7 @@ _DEFAULTS: Final = {
     "task_type": Default("CAUSAL_LM", _ADAPTER),
     "max_length": Default(2048, f"{_SOURCE}/data_args.py"),
     "per_device_train_batch_size": Default(8, _TRAINER),
+    "per_device_eval_batch_size": Default(8, _TRAINER),
     "gradient_accumulation_steps": Default(1, _TRAINER),
     "optim": Default("adamw_torch_fused", _TRAINER),
     "learning_rate": Default(5e-5, _TRAINER),
@@ -223,6 +226,7 @@ def _recipe(document: Document, root: Node, part: int, path: KeyPath, reader: Re
     if document.format == "yaml":
         for name in ("learning_rate", "lora_dropout"):
             fields[name] = plain_float(fields[name], root.get(_KEYS[name]))
+    fields |= trainer_evaluation(root, path)
     fields["lora_alpha"] = _alpha(fields)
     fields["target_modules"] = _targets(fields.get("target_modules", UNSET))
     fields["init_lora_weights"] = _initialisation(root)

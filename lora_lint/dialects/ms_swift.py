@@ -28,6 +28,7 @@ from lora_lint.dialects.base import (
     framework_facts,
     read_slots,
 )
+from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.linear_names import Parts, linear_names, named_like, parts_regex
 from lora_lint.dialects.tables import table
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
@@ -55,6 +56,7 @@ _KEYS: Final = {
     "dtype": "torch_dtype",
     "max_length": "max_length",
     "per_device_train_batch_size": "per_device_train_batch_size",
+    "per_device_eval_batch_size": "per_device_eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "gradient_checkpointing": "gradient_checkpointing",
     "optim": "optim",
@@ -84,9 +86,11 @@ _OLDER: Final = {
     "init_lora_weights": ("init_lora_weights",),
     "dtype": ("dtype",),
     "per_device_train_batch_size": ("batch_size",),
+    "per_device_eval_batch_size": ("eval_batch_size",),
 }
 _MEGATRON: Final = {
     "per_device_train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "",
     "learning_rate": "lr",
     "gradient_checkpointing": "",
     "gradient_accumulation_steps": "",
@@ -96,6 +100,7 @@ _MEGATRON: Final = {
 }
 _NUMBERS: Final = frozenset(
     {"r", "lora_alpha", "lora_dropout", "max_length", "per_device_train_batch_size"}
+    | {"per_device_eval_batch_size"}
     | {"gradient_accumulation_steps", "learning_rate", "max_grad_norm", "weight_decay"}
     | {"adam_beta1", "adam_beta2", "adam_epsilon", "warmup_steps"}
 )
@@ -114,6 +119,7 @@ _DEFAULTS: Final = {
     "bias": Default("none", _TUNER),
     "init_lora_weights": Default(True, _TUNER),
     "per_device_train_batch_size": Default(1, _TRAINER),
+    "per_device_eval_batch_size": Default(1, _TRAINER),
     "gradient_checkpointing": Default(True, _TRAINER),
     "learning_rate": Default(1e-4, "ms_swift 4.6.0 arguments/sft_args.py"),
     "optim": Default("adamw_torch_fused", "transformers 5.23.0 training_args.py"),
@@ -242,6 +248,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     listed = fields.get("target_modules", UNSET)
     fields["target_modules"] = _targets(root, path, listed, second=second)
     fields["quantization"], fields["double_quant"] = _quantization(root, path)
+    if not megatron:
+        fields |= _evaluation(root, path)
     task = _task_type(root)
     fields["task_type"] = task
     switch = next((k for k in _SWITCHES if root.get(arguments.key_of(root, k))), _SWITCHES[0])
@@ -268,6 +276,22 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             },
         },
     )
+
+
+def _evaluation(root: Node, path: KeyPath) -> dict[str, Field]:
+    """Whether the run evaluates: with samples to do so, and then as often as it saves, unless told
+    otherwise (arguments/base_args/data_args.py ``_init_val_dataset_exists``, arguments/sft_args.py
+    ``_init_eval_strategy``); ``save_strategy`` is ``steps`` by default.
+    """
+    for name in ("val_dataset", "cached_val_dataset", "split_dataset_ratio"):
+        key = arguments.key_of(root, name)
+        node = root.get(key)
+        if node is None or (node.kind == "scalar" and NUMBER.decode(node.value) in (0, None, "")):
+            continue
+        found = trainer_evaluation(root, path)
+        saved = text(root, "save_strategy") or "steps"
+        return found or {"eval_strategy": Field(saved, "computed", (*path, key))}
+    return {}
 
 
 def megatron_slots() -> dict[str, Slot]:

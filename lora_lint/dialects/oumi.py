@@ -57,6 +57,7 @@ _KEYS: Final[dict[str, KeyPath]] = {
     "device_map": ("model", "device_map"),
     "trust_remote_code": ("model", "trust_remote_code"),
     "per_device_train_batch_size": ("training", "per_device_train_batch_size"),
+    "per_device_eval_batch_size": ("training", "per_device_eval_batch_size"),
     "gradient_accumulation_steps": ("training", "gradient_accumulation_steps"),
     "gradient_checkpointing": ("training", "enable_gradient_checkpointing"),
     "gradient_checkpointing_kwargs": ("training", "gradient_checkpointing_kwargs"),
@@ -73,6 +74,7 @@ _KEYS: Final[dict[str, KeyPath]] = {
 }
 _NUMBERS: Final = frozenset(
     {"r", "lora_alpha", "lora_dropout", "max_length", "per_device_train_batch_size"}
+    | {"per_device_eval_batch_size"}
     | {"gradient_accumulation_steps", "learning_rate", "max_grad_norm", "weight_decay"}
     | {"adam_beta1", "adam_beta2", "adam_epsilon", "warmup_steps"}
 )
@@ -92,6 +94,7 @@ _DEFAULTS: Final = {
     "bnb_4bit_compute_dtype": Default("float32", _PEFT),
     "bnb_4bit_quant_storage": Default("uint8", _PEFT),
     "per_device_train_batch_size": Default(8, _TRAINING),
+    "per_device_eval_batch_size": Default(8, _TRAINING),
     "gradient_accumulation_steps": Default(1, _TRAINING),
     "gradient_checkpointing": Default(False, _TRAINING),
     "optim": Default("adamw_torch", _TRAINING),

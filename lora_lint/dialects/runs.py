@@ -10,10 +10,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lora_lint.dialects.base import framework_facts, read_node
+from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.documents import calls
 from lora_lint.recipe import Field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lora_lint.diagnostics import KeyPath
     from lora_lint.documents.calls import Site
     from lora_lint.documents.document import Document
@@ -30,6 +33,7 @@ LOADING: Final = {
 # Keywords of TrainingArguments and of TRL's configs, and the fields they are.
 TRAINING: Final = {
     "per_device_train_batch_size": "per_device_train_batch_size",
+    "per_device_eval_batch_size": "per_device_eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "gradient_checkpointing": "gradient_checkpointing",
     "optim": "optim",
@@ -52,6 +56,8 @@ TRAINING: Final = {
     "packing": "packing",
     "use_liger_kernel": "fused_loss",
 }
+# Arguments whose trainer's evaluation is the loss of a batch; others generate, or take two batches.
+_EVALUATED: Final = ("TrainingArguments", "Seq2SeqTrainingArguments", "SFTConfig")
 # Keywords of BitsAndBytesConfig beside its switches, with transformers' defaults.
 _BITS_KEYWORDS: Final = {
     "bnb_4bit_quant_type": "fp4",
@@ -208,6 +214,8 @@ def training(document: Document, call: Node) -> dict[str, Field]:
     is fused or not by the release (1.6.0 trainer/sft_config.py, 1.15.0 trainer/utils.py).
     """
     fields = keywords(document, call, TRAINING)
+    if (call.note or "").rpartition(".")[2] in _EVALUATED:
+        fields |= _evaluation(document, call, fields)
     both = [fields.get(name) for name in ("bf16", "fp16")]
     own = calls.is_from(call, "trl")
     if any(field is not None and field.value is True for field in both):
@@ -221,6 +229,16 @@ def training(document: Document, call: Node) -> dict[str, Field]:
     if own and "fused_loss" not in fields:
         fields["fused_loss"] = Field(None, "unknown", None, "TRL's releases differ")
     return fields
+
+
+def _evaluation(document: Document, call: Node, fields: Mapping[str, Field]) -> dict[str, Field]:
+    """Whether a trainer of these arguments evaluates, and in batches of how many by default."""
+    place = calls.place(document, call)
+    found = trainer_evaluation(call, place)
+    name = "per_device_eval_batch_size"
+    if name not in fields:
+        found[name] = Field(8, "default", (*place, name), _ARGUMENTS)
+    return found
 
 
 # The model ---------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from lora_lint.dialects.base import (
     read_node,
     read_slots,
 )
+from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.options import ARGPARSE, Options, config_file, parsed, restated
 from lora_lint.dialects.tables import ARGPARSE_DEFAULTS, Reader, judged, table
 from lora_lint.recipe import UNSET, Field, Recipe
@@ -55,6 +56,7 @@ _KEYS: Final = {
     "dtype": "dtype",
     "max_length": "max_length",
     "per_device_train_batch_size": "per_device_train_batch_size",
+    "per_device_eval_batch_size": "per_device_eval_batch_size",
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "gradient_checkpointing": "gradient_checkpointing",
     "optim": "optim",
@@ -87,6 +89,7 @@ _NUMBERS: Final = frozenset(
         "lora_dropout",
         "max_length",
         "per_device_train_batch_size",
+        "per_device_eval_batch_size",
         "gradient_accumulation_steps",
         "learning_rate",
         "max_grad_norm",
@@ -113,6 +116,7 @@ _DEFAULTS: Final = {
     "bias": Default("none", "trl 1.16.0 trainer/utils.py"),
     "dtype": Default("float32", _MODEL),
     "per_device_train_batch_size": Default(8, _TRAINER),
+    "per_device_eval_batch_size": Default(8, _TRAINER),
     "gradient_accumulation_steps": Default(1, _TRAINER),
     "optim": Default("adamw_torch_fused", _TRAINER),
 }
@@ -231,6 +235,7 @@ def _recipe(root: Node, part: int, path: KeyPath, reader: Reader) -> Recipe:
     length = root.get("max_seq_length")  # SFTConfig's name for it up to trl 0.19
     if length is not None and root.get("max_length") is None:
         fields["max_length"] = read_node(length, ("max_seq_length",), NUMBER)
+    fields |= trainer_evaluation(root, path)
     fields["target_modules"] = _unwrapped(fields.get("target_modules", UNSET))
     fields["quantization"], fields["double_quant"] = _quantization(root)
     return Recipe(

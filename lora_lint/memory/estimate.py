@@ -166,7 +166,7 @@ def estimate_memory(
         attn_implementation=attn_implementation,
         packing=packing,
     )
-    return _Estimator(tree, config, injection, given, profile, card, sharding).estimate()
+    return Estimator(tree, config, injection, given, profile, card, sharding).estimate()
 
 
 def max_tokens_that_fit(
@@ -194,7 +194,7 @@ def max_tokens_that_fit(
     if injection is None:
         injection = inject(tree, config, peft=peft or newest_peft())
     given = Given(max_length=1, per_device_train_batch_size=per_device_train_batch_size, **settings)
-    estimator = _Estimator(tree, config, injection, given, profile, card, sharding)
+    estimator = Estimator(tree, config, injection, given, profile, card, sharding)
     if estimator.reason is not None:
         return None
 
@@ -223,7 +223,7 @@ def whole_step(
     """The bytes that PyTorch allocates at the peak of one run with nothing left open, with AdamW,
     and where that is; or why it is not described.
     """
-    estimator = _Estimator(tree, config, injection, Given(), PLAIN, None)
+    estimator = Estimator(tree, config, injection, Given(), PLAIN, None)
     if estimator.model.model is None:
         return estimator.model.reason or "not described"
     moments = peaks(estimator.model.model, run)
@@ -321,7 +321,7 @@ def _is_small(name: str) -> bool:
     )
 
 
-class _Estimator:
+class Estimator:
     """One estimate in the making: the model as it is trained, and the runs that settings allow."""
 
     def __init__(
@@ -483,6 +483,24 @@ class _Estimator:
             certain = sum(least.static.values())
             lows.append(max(certain, cheap.bytes * (1 - error)) + CONTEXT_LOW)
         return min(lows), totals[0], max(highs)
+
+    def held_and_peak(self, run: Run) -> tuple[Run, float, float, float]:
+        """A run as its step computes; what a GPU holds all the time, at least and at most; and the
+        peak of the step, with the closed form's error, that goes with the latter.
+        """
+        model = self.model.model
+        if model is None:
+            raise ValueError(self.reason)
+        step, least, most = self._ways(run)
+        top = self._total(
+            step,
+            most,
+            peaks(model, step),
+            accumulates=self.settings.accumulates is not False,
+            outputs_kept=self.settings.outputs_kept is not False,
+        )
+        high = top.bytes * (1 + self.error)
+        return step, self._certain(least.static), sum(most.static.values()), high
 
     def _certain(self, static: Mapping[str, float]) -> float:
         """Bytes that are there whatever the batch needs; paged states can move to the host."""

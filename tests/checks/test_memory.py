@@ -225,3 +225,44 @@ def test_a_second_model_is_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text.replace("stage: sft", "stage: dpo"))
     command = ["memory", str(tmp_path / "run.yaml")]
     assert "reference model" in CliRunner().invoke(main, command).stdout
+
+
+EVALUATES = "eval_strategy: steps\nval_size: 0.1\n"
+QWEN = "Qwen/Qwen2.5-7B-Instruct"
+
+
+def test_batches_of_evaluation_that_nobody_wrote_are_told_and_mended(tmp_path: Path) -> None:
+    text = run(batch=1, more=EVALUATES, model=QWEN)
+    found = lint(tmp_path, "rtx4090", text)["GM408"]
+    assert found["severity"] == "warning"
+    assert "batches of 8, the default," in found["message"]
+    lint(tmp_path, "rtx4090", text, "--fix", "--unsafe-fixes")
+    assert "per_device_eval_batch_size: 1\n" in (tmp_path / "run.yaml").read_text()
+    assert "GM408" not in lint(tmp_path, "rtx4090", (tmp_path / "run.yaml").read_text())
+
+
+def test_without_a_gpu_it_is_advice(tmp_path: Path) -> None:
+    found = lint(tmp_path, None, run(batch=1, more=EVALUATES, model=QWEN))["GM408"]
+    assert found["severity"] == "info"
+
+
+@pytest.mark.parametrize("more", ["", "do_eval: true\n", "eval_strategy: no\n"])
+def test_a_run_that_does_not_evaluate_is_not_spoken_of(tmp_path: Path, more: str) -> None:
+    assert "GM408" not in lint(tmp_path, "rtx4090", run(batch=1, more=more, model=QWEN))
+
+
+def test_ligers_loss_has_all_logits_in_evaluation(tmp_path: Path) -> None:
+    more = EVALUATES + "enable_liger_kernel: true\n"
+    assert "GM408" in lint(tmp_path, "rtx4090", run(batch=1, more=more, model=QWEN))
+
+
+def test_a_run_that_does_not_fit_is_spoken_of_once(tmp_path: Path) -> None:
+    text = run(batch=1, length=16384, more=EVALUATES, model=QWEN)
+    found = lint(tmp_path, "16GB", text)
+    assert "GM408" not in found
+    assert {"GM402", "GM403"} & set(found)
+
+
+def test_preferences_are_not_evaluated_by_the_loss_of_a_batch(tmp_path: Path) -> None:
+    text = run(batch=1, more=EVALUATES, model=QWEN).replace("stage: sft", "stage: dpo")
+    assert "GM408" not in lint(tmp_path, "rtx4090", text)
