@@ -504,7 +504,10 @@ class RecipeSubject:
         if self._launched_precision in ("bf16", "fp16"):
             given["autocast"] = True
         quantized = quantization not in (None, "none")
-        profile = framework_profile(self.recipe.dialect, quantized=quantized, given=given)
+        given["objective"] = self.recipe.objective
+        profile = framework_profile(
+            self.recipe.dialect, quantized=quantized, given=given, transformers=self.transformers
+        )
         if "fused_loss" in changes:
             profile = profile._replace(fused_loss=changes["fused_loss"])
         elif self.recipe.private.get("trl") and profile.fused_loss is False:

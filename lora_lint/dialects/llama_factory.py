@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import (
     AS_WRITTEN,
+    BOOLEAN,
     Codec,
     Default,
     Dialect,
@@ -25,6 +26,7 @@ from lora_lint.dialects.base import (
     comma_spans,
     framework_facts,
     plain_float,
+    read_node,
     read_slots,
 )
 from lora_lint.dialects.evaluation import trainer_evaluation
@@ -238,6 +240,9 @@ def _recipe(document: Document, root: Node, part: int, path: KeyPath, reader: Re
         if root.get("disable_gradient_checkpointing") is not None and isinstance(off, bool)
         else Field(True, "default", None, f"{_SOURCE}/model_args.py")
     )
+    reentrant = root.get("use_reentrant_gc")
+    if reentrant is not None:
+        fields["gradient_checkpointing_kwargs"] = _reentrant(reentrant)
     attention = _value(root, "flash_attn", "auto")
     if attention in _ATTENTION:
         fields["attn_implementation"] = Field(
@@ -259,6 +264,14 @@ def _recipe(document: Document, root: Node, part: int, path: KeyPath, reader: Re
             **{key: _value(root, key, default) for key, default in _FREEZING.items()},
         },
     )
+
+
+def _reentrant(written: Node) -> Field:
+    """What torch's checkpoints are told (model/model_utils/checkpointing.py)."""
+    field = read_node(written, ("use_reentrant_gc",), BOOLEAN)
+    if field.origin == "unknown":
+        return field
+    return field._replace(value={"use_reentrant": field.value}, origin="computed")
 
 
 def _value(root: Node, key: str, default: object = None) -> object:

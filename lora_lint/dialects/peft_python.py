@@ -67,7 +67,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     if run.arguments is not None:
         fields |= training(document, run.arguments)
     if run.prepared is not None:
-        fields |= prepared(run.prepared, fields)
+        fields |= prepared(document, run.prepared, fields)
     known = known_fields(newest_peft())
     trainers = {site.name for site in calls.sites(document) if site.name.endswith("Trainer")}
     objectives = {_TRAINERS.get(name) for name in trainers}

@@ -458,7 +458,7 @@ def _bits(call: Node, path: KeyPath) -> tuple[Field, Field] | None:
     return None
 
 
-def prepared(call: Node, fields: dict[str, Field]) -> dict[str, Field]:
+def prepared(document: Document, call: Node, fields: dict[str, Field]) -> dict[str, Field]:
     """``prepare_model_for_kbit_training`` turns checkpointing on for a quantized model, unless
     told otherwise (peft 0.21.2 utils/other.py).
     """
@@ -468,4 +468,12 @@ def prepared(call: Node, fields: dict[str, Field]) -> dict[str, Field]:
     if not quantized or (given is not None and given[1].value is not True):
         return {}
     detail = "prepare_model_for_kbit_training"
-    return {"gradient_checkpointing": Field(True, "computed", None, detail)}
+    found = {"gradient_checkpointing": Field(True, "computed", None, detail)}
+    if "gradient_checkpointing_kwargs" not in fields:
+        # PEFT's own are an empty mapping, and a trainer may come after it with transformers'
+        how = Field(None, "unknown", None, "PEFT or the trainer decides")
+        told = calls.argument(call, 2, "gradient_checkpointing_kwargs")
+        if told is not None:
+            how = read_node(told[1], (*calls.place(document, call), told[0]))
+        found["gradient_checkpointing_kwargs"] = how
+    return found

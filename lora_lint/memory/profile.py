@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # The fields of a recipe that decide a profile's switches: see ``framework_profile``.
-PROFILE_FIELDS: Final = ("autocast", "bf16", "fp16", "fused_loss", "gradient_checkpointing")
+PROFILE_FIELDS: Final = (
+    "autocast",
+    "bf16",
+    "fp16",
+    "fused_loss",
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+)
 
 
 class Profile(NamedTuple):
@@ -34,6 +41,9 @@ class Profile(NamedTuple):
     step's graph until the next forward has ended. ``sequences``: how many a sample of the batch
     has. ``undescribed``: why activations are not described. ``error``: the closed form's relative
     error for this framework; None where it is the family's.
+    step's graph until the next forward has ended. ``reentrant``: checkpoints are torch's reentrant
+    ones, which keep other things while a layer is computed again. ``error``: the closed form's
+    relative error for this framework; None where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -50,6 +60,7 @@ class Profile(NamedTuple):
     graph_kept: bool = False
     sequences: int = 1
     undescribed: str | None = None
+    reentrant: bool | None = False
     error: float | None = None
 
 
@@ -124,18 +135,33 @@ _AUTOCAST: Final = {
     "oumi": False,
     "autotrain": False,
 }
+# Whether checkpoints are reentrant where a file does not say: see ``_reentrant``.
+_REENTRANT: Final[Mapping[str, bool | None]] = {
+    "llama_factory": True,
+    "unsloth": True,
+    "ms_swift": None,
+    "oumi": None,
+    "litgpt": False,
+}
+# Dialects whose trainer is TRL's, or may be.
+_MAY_BE_TRLS: Final = ("trl", "peft_python")
 # Trainable weights that a framework keeps in 16 bits on a quantized model.
 _HALF_ON_QUANTIZED: Final = frozenset({"trl"})
 
 
 def framework_profile(
-    dialect: str, *, quantized: bool, given: Mapping[str, object] = NOTHING
+    dialect: str,
+    *,
+    quantized: bool,
+    given: Mapping[str, object] = NOTHING,
+    transformers: str | None = None,
 ) -> Profile:
     """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5, trl
     1.16.0, ms_swift 4.6.0, oumi 0.9, litgpt 0.5.13 and unsloth 2026.10.9.
 
     ``given`` are the recipe's values of ``PROFILE_FIELDS``: None where a field is unset,
-    ``UNKNOWN`` where it is not static.
+    ``UNKNOWN`` where it is not static; ``objective`` beside them is what is trained for.
+    ``transformers`` is the release that runs.
     """
     profile = _FRAMEWORKS.get(dialect, PLAIN)
     if dialect == _TRAINERS_FILE and given.get("autocast") is not None:
@@ -149,7 +175,41 @@ def framework_profile(
     if fused is UNKNOWN or isinstance(fused, bool):
         known = None if fused is UNKNOWN or profile.fused_loss is None else profile.fused_loss
         profile = profile._replace(fused_loss=True if fused is True else known)
-    return profile._replace(autocast=_autocast(dialect, given))
+    return profile._replace(
+        autocast=_autocast(dialect, given),
+        reentrant=_reentrant(dialect, given, transformers, quantized=quantized),
+    )
+
+
+def _reentrant(
+    dialect: str, given: Mapping[str, object], transformers: str | None, *, quantized: bool
+) -> bool | None:
+    """Whether checkpoints are reentrant, None where that is not known.
+
+    transformers takes what it is told, else True up to 4.57 and False since 5.0 (4.57.6 and 5.0.0
+    modeling_utils.py). TRL tells a transformers before 5.0 False (1.16.0 trainer/sft_trainer.py),
+    but older releases did not (0.12.0). Axolotl sets True for SFT (0.19.0
+    utils/config/__init__.py), else False (core/builders/base.py), LLaMA-Factory True (0.9.5 hparams/model_args.py ``use_reentrant_gc``),
+    Unsloth True (2026.10.9 models/llama.py ``patch_peft_model``), AutoTrain True for a quantized
+    model (0.8.36 trainers/clm/utils.py). ms-swift takes False where several processes run without
+    DeepSpeed and FSDP (4.6.0 trainers/mixin.py ``_fix_gradient_checkpointing``), Oumi hands on an
+    empty mapping, of which releases of transformers make different things (0.9
+    core/configs/params/training_params.py).
+    """
+    told = given.get("gradient_checkpointing_kwargs")
+    if told is not None:
+        value = told.get("use_reentrant") if isinstance(told, dict) else None
+        return value if isinstance(value, bool) else None
+    if dialect in _REENTRANT:
+        return _REENTRANT[dialect]
+    if dialect == "axolotl":
+        return given.get("objective") is None
+    if dialect == "autotrain":
+        return quantized
+    old = transformers is not None and transformers.startswith("4.")
+    if old and dialect in _MAY_BE_TRLS:
+        return None
+    return old
 
 
 def _autocast(dialect: str, given: Mapping[str, object]) -> bool | None:

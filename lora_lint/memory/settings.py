@@ -153,6 +153,9 @@ class _Reader:
             masked = self._switch("padded", profile.padded, likely=True)
         autocast = self._switch("autocast", profile.autocast, likely=False)
         fused = self._switch("fused_loss", profile.fused_loss, likely=False)
+        reentrant = [False]
+        if any(checkpointing):
+            reentrant = self._switch("reentrant", profile.reentrant, likely=False)
         return [
             Run(
                 batch=batch,
@@ -170,12 +173,21 @@ class _Reader:
                 masked=mask,
                 fused_loss=fuse,
                 capability=self.capability,
+                reentrant=bool(check) and again,
                 keeps_inputs=profile.keeps_inputs,
                 chunked_loss=profile.chunked_loss,
                 graph_kept=profile.graph_kept,
             )
-            for size, double, prepare, auto, check, attention, mask, fuse in product(
-                dtypes, doubles, prepared, autocast, checkpointing, attentions, masked, fused
+            for size, double, prepare, auto, check, again, attention, mask, fuse in product(
+                dtypes,
+                doubles,
+                prepared,
+                autocast,
+                checkpointing,
+                reentrant,
+                attentions,
+                masked,
+                fused,
             )
         ]
 

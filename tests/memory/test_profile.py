@@ -105,3 +105,51 @@ def test_litgpts_own_measurements_lie_in_the_band(row):
     overhead = result.bytes["overhead"]
     assert result.tensors == pytest.approx(measured * 1e9, rel=0.07)
     assert result.low - overhead <= measured * 1e9 <= result.high - overhead
+
+
+@pytest.mark.parametrize(
+    ("dialect", "given", "transformers", "reentrant"),
+    [
+        ("peft", {}, None, False),
+        ("peft", {}, "5.0.0", False),
+        ("peft", {}, "4.57.6", True),
+        ("peft_python", {}, "4.57.6", None),
+        ("trl", {}, "5.23.0", False),
+        ("axolotl", {}, "5.23.0", True),
+        ("axolotl", {"objective": "dpo"}, "5.23.0", False),
+        ("llama_factory", {}, "5.23.0", True),
+        ("ms_swift", {}, "5.23.0", None),
+        ("llama_factory", {"gradient_checkpointing_kwargs": {"use_reentrant": False}}, None, False),
+        ("peft", {"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "5.0.0", True),
+        ("peft", {"gradient_checkpointing_kwargs": {"use_reentrant": UNKNOWN}}, "5.0.0", None),
+        ("peft", {"gradient_checkpointing_kwargs": UNKNOWN}, "5.0.0", None),
+    ],
+)
+def test_whether_checkpoints_are_reentrant(
+    dialect: str, given: dict[str, object], transformers: str | None, *, reentrant: bool | None
+) -> None:
+    profile = framework_profile(dialect, quantized=False, given=given, transformers=transformers)
+    assert profile.reentrant is reentrant
+
+
+def test_a_way_of_checkpointing_that_is_not_known_is_in_the_band() -> None:
+    """Without logits the recompute of a layer is the peak, and the two ways keep other things."""
+    settings = {"dtype": "bfloat16", "max_length": 4096, "per_device_train_batch_size": 4}
+    settings |= {"gradient_checkpointing": True, "gradient_accumulation_steps": 1}
+    lora = {"r": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    one, other, both = (
+        estimate_memory(
+            tree("llama-2-7b"),
+            lora,
+            profile=Profile(
+                autocast=False, fused_loss=True, outputs_kept=False, padded=False, reentrant=way
+            ),
+            **settings,
+        )
+        for way in (False, True, None)
+    )
+    bounds = [(found.low or 0, found.high or 0) for found in (one, other)]
+    assert bounds[0] != bounds[1]
+    assert both.low == min(low for low, _ in bounds)
+    assert both.high == max(high for _, high in bounds)
+    assert "reentrant" in both.assumed
