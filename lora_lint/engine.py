@@ -106,6 +106,7 @@ class Linter:
             rules=settings.rules,
             since=_revision(settings.since),
             trace=settings.trace,
+            around=not settings.isolated,
             effort=Effort(settings.online, "missing" if settings.live else "no"),
         )
 
@@ -183,13 +184,15 @@ class Linter:
     def _context(self, path: str) -> Context:
         """What holds for a file: the versions come from the files around it, unless given."""
         given = self.context.environment
-        if self.settings.isolated or (given.peft and given.transformers):
+        if self.settings.isolated:
             return self.context
         from lora_lint.environment import find_environment, forget
 
         if not self._looked_around:
             forget()  # what an earlier linter read may have changed
             self._looked_around = True
+        if given.peft and given.transformers:
+            return self.context
         peft, transformers = find_environment(Path(path).parent, known_releases())
         environment = given._replace(
             peft=given.peft or peft, transformers=given.transformers or transformers

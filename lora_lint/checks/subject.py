@@ -41,6 +41,7 @@ class Context(NamedTuple):
     ``rules`` holds the settings of single rules by code. ``resolution`` is the base model itself
     where the caller has it. ``since`` is the git revision to compare with, ``effort`` what may be
     done to find a model's modules. ``trace``: memory comes from a trace of the real step.
+    ``around``: the files around a config may be read for versions.
     """
 
     environment: Environment = Environment()
@@ -51,6 +52,7 @@ class Context(NamedTuple):
     since: Revision | None = None
     effort: Effort = OFFLINE
     trace: bool = False
+    around: bool = False
 
 
 # Frameworks whose runs divide a model.
@@ -495,6 +497,19 @@ class RecipeSubject:
         launched = self.accelerate
         return launched.value("mixed_precision") if isinstance(launched, Section) else None
 
+    @cached_property
+    def _keeps_inputs(self) -> bool:
+        """Whether bitsandbytes' 4-bit products keep their inputs, as before 0.43.2 (its commit
+        9e753741). Of a range pip installs the newest. Unsloth has kernels of its own.
+        """
+        if not self.context.around or self.dialect.name == "unsloth":
+            return False
+        from lora_lint.environment import find_bitsandbytes
+        from lora_lint.facts import version_key
+
+        known = find_bitsandbytes(Path(self.document.path).parent)
+        return known is not None and version_key(known.last) < (0, 43, 2)
+
     def _profile(self, quantization: object, changes: Mapping[str, Any]) -> Profile:
         """What is known of how the framework trains, with some settings changed."""
         from lora_lint.memory import PROFILE_FIELDS, for_objective, framework_profile
@@ -508,6 +523,8 @@ class RecipeSubject:
         profile = framework_profile(
             self.recipe.dialect, quantized=quantized, given=given, transformers=self.transformers
         )
+        if quantization in ("nf4", "fp4") and self._keeps_inputs:
+            profile = profile._replace(keeps_inputs=True)
         if "fused_loss" in changes:
             profile = profile._replace(fused_loss=changes["fused_loss"])
         elif self.recipe.private.get("trl") and profile.fused_loss is False:

@@ -64,7 +64,26 @@ def find_environment(
     first; only for a package that none of them names, what is installed beside the config or in
     ``$VIRTUAL_ENV``. Nothing is run, and what can't be read counts as absent.
     """
-    # What a source says, by package; None where the source says that it is no release.
+    found = _found(folder, releases)
+    return found.get("peft"), found.get("transformers")
+
+
+# The releases of bitsandbytes that quantize to 4 bits.
+BITSANDBYTES: Final = (
+    *("0.39.0", "0.39.1", "0.40.0", "0.40.1", "0.40.2", "0.41.0", "0.41.1", "0.41.2", "0.41.3"),
+    *("0.42.0", "0.43.0", "0.43.1", "0.43.2", "0.43.3", "0.44.0", "0.44.1", "0.45.0", "0.45.1"),
+    *("0.45.2", "0.45.3", "0.45.4", "0.45.5", "0.46.0", "0.46.1", "0.47.0", "0.48.0", "0.48.1"),
+    *("0.48.2", "0.49.0", "0.49.1", "0.49.2", "0.50.0", "0.50.1", "0.50.2"),
+)
+
+
+def find_bitsandbytes(folder: Path) -> Version | None:
+    """The bitsandbytes that a config in ``folder`` is trained with, found as PEFT is."""
+    return _found(folder, {"bitsandbytes": BITSANDBYTES}).get("bitsandbytes")
+
+
+def _found(folder: Path, releases: Mapping[str, Sequence[str]]) -> dict[str, Version | None]:
+    """What the sources around a folder say, by package; None where it is no release."""
     found: dict[str, Version | None] = {}
     start = _resolved(folder)
     walked = []
@@ -81,7 +100,7 @@ def find_environment(
     if len(found) < len(releases):
         for environment, shown in _installations(walked, start):
             _take(_named(environment), shown, releases, found)
-    return found.get("peft"), found.get("transformers")
+    return found
 
 
 def _take(

@@ -189,7 +189,8 @@ def _reentrant(
     transformers takes what it is told, else True up to 4.57 and False since 5.0 (4.57.6 and 5.0.0
     modeling_utils.py). TRL tells a transformers before 5.0 False (1.16.0 trainer/sft_trainer.py),
     but older releases did not (0.12.0). Axolotl sets True for SFT (0.19.0
-    utils/config/__init__.py), else False (core/builders/base.py), LLaMA-Factory True (0.9.5 hparams/model_args.py ``use_reentrant_gc``),
+    utils/config/__init__.py), else False (core/builders/base.py), LLaMA-Factory True (0.9.5
+    hparams/model_args.py ``use_reentrant_gc``),
     Unsloth True (2026.10.9 models/llama.py ``patch_peft_model``), AutoTrain True for a quantized
     model (0.8.36 trainers/clm/utils.py). ms-swift takes False where several processes run without
     DeepSpeed and FSDP (4.6.0 trainers/mixin.py ``_fix_gradient_checkpointing``), Oumi hands on an

@@ -266,3 +266,40 @@ def test_a_run_that_does_not_fit_is_spoken_of_once(tmp_path: Path) -> None:
 def test_preferences_are_not_evaluated_by_the_loss_of_a_batch(tmp_path: Path) -> None:
     text = run(batch=1, more=EVALUATES, model=QWEN).replace("stage: sft", "stage: dpo")
     assert "GM408" not in lint(tmp_path, "rtx4090", text)
+
+
+QUANTIZED = "quantization_bit: 4\ndisable_gradient_checkpointing: true\n"
+
+
+def peak(folder: Path, *options: str) -> int:
+    """The memory of a 4-bit run, in bytes."""
+    text = run(batch=8, more=QUANTIZED)
+    path = folder / "run.yaml"
+    path.write_text(text)
+    arguments = ["show", str(path), "--output-format", "json", *options]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    found: int = json.loads(result.stdout)["recipes"][0]["memory"]["peak"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("requirement", "more"),
+    [
+        ("bitsandbytes==0.41.1", True),
+        ("bitsandbytes<0.43", True),
+        ("bitsandbytes==0.43.2", False),
+        ("bitsandbytes>=0.39", False),
+        ("torch", False),
+    ],
+)
+def test_an_old_bitsandbytes_keeps_the_inputs_of_4_bit_layers(
+    tmp_path: Path, requirement: str, *, more: bool
+) -> None:
+    (tmp_path / ".git").mkdir()
+    least = peak(tmp_path, "--isolated")
+    (tmp_path / "requirements.txt").write_text(requirement + "\n")
+    assert (peak(tmp_path) > least) is more
+    assert (
+        peak(tmp_path, "--peft-version", "0.18.0", "--transformers-version", "4.57.6") > least
+    ) is more
+    assert peak(tmp_path, "--isolated") == least
