@@ -19,7 +19,7 @@ LEAST_SHARE: Final = 0.91
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb)", re.IGNORECASE)
 # Words of a product's full name that do not tell products apart.
 _NOISE = re.compile(
-    r"nvidia|geforce|tesla|gpu|pcie|hbm\d?e?|sxm\d?|generation|max-q|server|workstation|edition"
+    r"nvidia|geforce|tesla|amd|instinct|gpu|pcie|hbm\d?e?|sxm\d?|generation|max-q|server|workstation|edition"
 )
 
 
@@ -28,11 +28,13 @@ class Gpu:
     """One kind of GPU, ``count`` of them.
 
     ``nominal_bytes`` is the size it is sold with; no card has more, so a claim that cannot be
-    disputed compares with this. ``usable_bytes`` is the most that CUDA reports as its memory and
-    ``least_bytes`` the least, by driver and error correction: what needs more than the first runs
-    out, what needs less than the second can fit. A bare size has ``usable_bytes`` equal to its
-    nominal size, since nothing smaller is certain to be all there is. ``capability`` is CUDA's
-    compute capability; it and ``architecture`` are None for a bare size.
+    disputed compares with this. ``usable_bytes`` is the most that CUDA or ROCm reports as its
+    memory and ``least_bytes`` the least, by driver and error correction: what needs more than the
+    first runs out, what needs less than the second can fit. A bare size has ``usable_bytes`` equal
+    to its nominal size, since nothing smaller is certain to be all there is. ``capability`` is what
+    torch.cuda.get_device_capability() gives: CUDA's compute capability, or the version of an AMD
+    GPU's gfx target, which is 9.0 (gfx90a) or more for the products known here, all of which
+    compute in bfloat16; it and ``architecture`` are None for a bare size.
     """
 
     name: str
@@ -51,8 +53,8 @@ class Gpu:
 
     @property
     def has_flash_attention(self) -> bool | None:
-        """Whether FlashAttention 2 runs on it (capability 8.0, its README); None for a bare
-        size.
+        """Whether FlashAttention 2 runs on it (capability 8.0, or AMD's MI200 and MI300 series:
+        its README); None for a bare size.
         """
         return self.has_bf16
 

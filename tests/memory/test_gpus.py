@@ -29,6 +29,12 @@ def test_a_name_is_read_however_it_is_spelled(text):
         ("NVIDIA RTX A6000", "NVIDIA RTX A6000"),
         ("NVIDIA RTX 6000 Ada Generation", "NVIDIA RTX 6000 Ada Generation"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA RTX PRO 6000 Blackwell"),
+        ("NVIDIA RTX PRO 4000 Blackwell", "NVIDIA RTX PRO 4000 Blackwell"),
+        ("NVIDIA GeForce GTX 1080", "NVIDIA GeForce GTX 1080"),
+        ("NVIDIA GeForce RTX 4070 SUPER", "NVIDIA GeForce RTX 4070 SUPER"),
+        ("NVIDIA GB10", "NVIDIA GB10 (DGX Spark)"),
+        ("AMD Instinct MI300X", "AMD Instinct MI300X"),
+        ("mi250x", "AMD Instinct MI250X"),
     ],
 )
 def test_what_nvidia_smi_prints_is_a_name(text, name):
@@ -70,6 +76,13 @@ def test_of_a_bare_size_only_part_is_certain():
         ("l40s", 44.42),
         ("v100-32gb", 31.74),
         ("rtx2080ti", 10.76),
+        ("rtx3070", 7.78),
+        ("gtx1070", 7.93),
+        ("gb200", 184.31),
+        ("gb10", 121.69),
+        ("mi300x", 191.98),
+        ("mi325x", 255.98),
+        ("mi355x", 287.98),
     ],
 )
 def test_usable_memory_is_what_cuda_reports(name, gib):
@@ -83,6 +96,7 @@ def test_usable_memory_is_what_cuda_reports(name, gib):
     [
         ("rtx4099", "did you mean rtx4090?"),
         ("A100", "a100-40gb or a100-80gb"),
+        ("NVIDIA GeForce RTX 2060", "rtx2060-6gb or rtx2060-12gb"),
         ("a10O", "did you mean"),
         ("quantum9000", "a size such as 24GB works for any"),
         ("RTX 4090 Laptop GPU", "laptop"),
@@ -103,6 +117,19 @@ def test_capability_tells_what_a_gpu_can():
     assert parse_gpu("rtx4090").has_bf16 is True
     assert parse_gpu("v100-16gb").has_flash_attention is False
     assert parse_gpu("24GB").has_bf16 is None
+
+
+@pytest.mark.parametrize("name", ["rtx2060-6gb", "rtx2070", "gtx1660ti", "gtx1080", "rtx2080super"])
+def test_before_ampere_there_is_no_bfloat16(name):
+    assert parse_gpu(name).has_bf16 is False
+
+
+@pytest.mark.parametrize("name", ["mi210", "mi250x", "mi300x", "mi325x", "mi355x"])
+def test_amds_instinct_cards_compute_in_bfloat16(name):
+    """torch reports capability 9.0, 9.4 and 9.5 of gfx90a, gfx942 and gfx950."""
+    gpu = parse_gpu(name)
+    assert gpu.has_bf16 is True
+    assert gpu.has_flash_attention is True
 
 
 def test_every_product_is_consistent_and_has_a_source():
