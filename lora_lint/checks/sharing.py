@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lora_lint.checks.subject import RecipeSubject
+    from lora_lint.memory import Gpu
     from lora_lint.memory.sharding import Kind
 
 _UNSET: Final[tuple[object, ...]] = (None, False, "", [], {})
@@ -45,15 +46,17 @@ class _NotStatic(Exception):  # noqa: N818 - an answer, not a fault
     pass
 
 
-def sharing(subject: RecipeSubject) -> Sharding | str | None:
-    """How processes share the run, None where there is one, or why that is not known."""
+def sharing(subject: RecipeSubject, gpu: Gpu | None) -> Sharding | str | None:
+    """How processes share the run on such GPUs, None where there is one process, or why that is not
+    known.
+    """
     try:
-        found = _found(subject)
+        found = _found(subject, gpu)
     except _NotStatic:
         return "how processes share the run is not static"
     if not isinstance(found, Sharding):
         return found
-    processes = _processes(subject)
+    processes = _processes(subject, gpu)
     if processes is None and found.divides_weights:
         return "how many GPUs share the weights is not known; --gpu NAME:COUNT says it"
     return found._replace(processes=processes, splits=_splits(subject))
@@ -65,7 +68,7 @@ def _known(value: object) -> Any:
     return value
 
 
-def _found(subject: RecipeSubject) -> Sharding | str | None:
+def _found(subject: RecipeSubject, gpu: Gpu | None) -> Sharding | str | None:
     if _known(subject.value("deepspeed")) not in _UNSET:
         return _deepspeed(subject)
     launched = subject.accelerate
@@ -86,7 +89,7 @@ def _found(subject: RecipeSubject) -> Sharding | str | None:
         return "accelerate may divide the model, or keep it in main memory"
     if any(node.get("config_file") is not None for node in around):
         return "accelerate's settings are not static"
-    gpus = subject.gpu.count if subject.gpu is not None else 1
+    gpus = gpu.count if gpu is not None else 1
     told = _told(subject)
     if (told or 1) > 1 or (gpus > 1 and subject.dialect.name in _EACH_GPU):
         return Sharding("ddp")
@@ -121,15 +124,15 @@ def _told(subject: RecipeSubject) -> int | None:
     return None
 
 
-def _processes(subject: RecipeSubject) -> int | None:
+def _processes(subject: RecipeSubject, gpu: Gpu | None) -> int | None:
     """How many processes there are: a launcher's, accelerate's, or the user's GPUs."""
     told = _told(subject)
     launched = subject.accelerate
     if told is None and isinstance(launched, Section):
         named = launched.value("num_processes")
         told = named if isinstance(named, int) else None
-    if told is None and subject.gpu is not None and subject.gpu.count > 1:
-        told = subject.gpu.count
+    if told is None and gpu is not None and gpu.count > 1:
+        told = gpu.count
     return told
 
 

@@ -480,7 +480,14 @@ class RecipeSubject:
         """How several processes share the run, None where there is one, or why it is not known."""
         from lora_lint.checks.sharing import sharing
 
-        return sharing(self)
+        return sharing(self, self.gpu)
+
+    def _shared_on(self, gpu: Gpu | None) -> Sharding | str | None:
+        """The same on other GPUs, of which there may be more or fewer."""
+        from lora_lint.checks.sharing import sharing
+
+        counts = [card.count if card is not None else 1 for card in (gpu, self.gpu)]
+        return self.shared if counts[0] == counts[1] else sharing(self, gpu)
 
     @property
     def _launched_precision(self) -> object:
@@ -552,13 +559,17 @@ class RecipeSubject:
         given = self._memory_fields()
         given |= {name: value for name, value in changes.items() if name in MEMORY_FIELDS}
         rank = {"r": changes["r"]} if "r" in changes else {}
+        gpu = changes.get("gpu", self.gpu)
+        shared = self._shared_on(gpu)
+        if isinstance(shared, str):
+            return None
         found = estimate_memory(
             tree or self.tree,
             {**self.kwargs, **rank},
             **given,
             profile=self._profile(given["quantization"], changes),
-            gpu=changes.get("gpu", self.gpu),
-            sharding=self.shared if not isinstance(self.shared, str) else None,
+            gpu=gpu,
+            sharding=shared,
             injection=self._ranked(changes["r"]) if rank else injection,
             peft=self.peft,
         )

@@ -43,7 +43,9 @@ class WhatIf(NamedTuple):
 
 
 class Try(NamedTuple):
-    """One row of the what-ifs: what was changed, the estimate, a verdict for each GPU."""
+    """One row of the what-ifs: what was changed, the estimate for the first GPU, and a verdict for
+    each: ``unknown`` where it is not known how so many GPUs share the run.
+    """
 
     changes: dict[str, int]
     memory: MemoryEstimate
@@ -65,7 +67,13 @@ def tries(subject: RecipeSubject, what_if: WhatIf) -> tuple[Try, ...]:
         estimates = [subject.estimate(gpu=card, **changes) for card in cards]
         first = estimates[0]
         if first is not None:
-            rows.append(Try(changes, first, tuple(e.verdict for e in estimates if e is not None)))
+            rows.append(
+                Try(
+                    changes,
+                    first,
+                    tuple(e.verdict if e is not None else "unknown" for e in estimates),
+                )
+            )
     return tuple(rows)
 
 
@@ -187,6 +195,8 @@ def _table(subject: RecipeSubject, what_if: WhatIf, style: Style) -> Iterator[st
         band = f"{memory.low / 2**30:.1f} to {memory.high / 2**30:.1f}"
         judged = [verdict(word, style, 14) for word in row.verdicts] if names else []
         yield " ".join([*cells, f"{gib(memory.peak):>10}", f"{band:>16}", *judged])
+    if len({parse_gpu(name).count for name in what_if.gpus}) > 1:
+        yield f"peak and band are those of {names[0]}; each is judged by its own"
 
 
 def render_json(report: Report, what_if: WhatIf) -> str:

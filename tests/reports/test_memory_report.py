@@ -72,3 +72,47 @@ def test_why_there_is_no_estimate_is_said(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(BIG.replace("meta-llama/Llama-2-7b-hf", "nobody/knows-this"))
     assert "not estimated: nobody/knows-this is not in the catalogue" in run(str(path)).output
+
+
+SHARED = """\
+model_name_or_path: meta-llama/Llama-2-13b-hf
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 16
+lora_alpha: 32
+lora_target: q_proj,v_proj
+dataset: a
+template: llama2
+cutoff_len: 512
+per_device_train_batch_size: 1
+bf16: true
+deepspeed: ds.json
+"""
+
+
+def verdicts(folder, gpus):
+    """What each of some GPUs is said to do with a run whose weights ZeRO-3 divides."""
+    (folder / "ds.json").write_text(
+        '{"bf16": {"enabled": true}, "zero_optimization": {"stage": 3}}'
+    )
+    path = folder / "train.yaml"
+    path.write_text(SHARED)
+    result = run(str(path), "--gpu", gpus, "--output-format", "json")
+    return json.loads(result.output)["recipes"][0]["what_if"][0]["verdicts"]
+
+
+def test_fewer_gpus_do_not_share_as_many_do(tmp_path):
+    """24.2 GiB of weights: an eighth on each of eight cards, half on each of two, which is 12.1 GiB
+    of at most 15.8; of a single one it is not known how many it shares them with.
+    """
+    found = verdicts(tmp_path, "v100-16gb:8,v100-16gb:2,v100-16gb")
+    assert found["v100-16gb:8"] == "fits"
+    assert found["v100-16gb:2"] == "risk"
+    assert found["v100-16gb"] == "unknown"
+
+
+def test_it_is_said_whose_peak_a_row_is(tmp_path):
+    verdicts(tmp_path, "v100-16gb:8,v100-16gb:2")
+    result = run(str(tmp_path / "train.yaml"), "--gpu", "v100-16gb:8,v100-16gb:2")
+    assert "peak and band are those of v100-16gb:8" in result.output
