@@ -596,7 +596,7 @@ class RecipeSubject:
             return None
         from lora_lint.memory import evaluation_memory
 
-        given = {name: self.value(name) for name in MEMORY_FIELDS}
+        given = self._memory_fields()
         return evaluation_memory(
             self.tree,
             self.kwargs,

@@ -39,11 +39,9 @@ class Profile(NamedTuple):
     before 0.43.2. ``every_linear``: quantization takes every linear map, of subclasses and the
     output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a
     step's graph until the next forward has ended. ``sequences``: how many a sample of the batch
-    has. ``undescribed``: why activations are not described. ``error``: the closed form's relative
-    error for this framework; None where it is the family's.
-    step's graph until the next forward has ended. ``reentrant``: checkpoints are torch's reentrant
-    ones, which keep other things while a layer is computed again. ``error``: the closed form's
-    relative error for this framework; None where it is the family's.
+    has. ``undescribed``: why activations are not described. ``reentrant``: checkpoints are torch's
+    reentrant ones, which keep other things while a layer is computed again. ``error``: the closed
+    form's relative error for this framework; None where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -190,9 +188,9 @@ def _reentrant(
     modeling_utils.py). TRL tells a transformers before 5.0 False (1.16.0 trainer/sft_trainer.py),
     but older releases did not (0.12.0). Axolotl sets True for SFT (0.19.0
     utils/config/__init__.py), else False (core/builders/base.py), LLaMA-Factory True (0.9.5
-    hparams/model_args.py ``use_reentrant_gc``),
-    Unsloth True (2026.10.9 models/llama.py ``patch_peft_model``), AutoTrain True for a quantized
-    model (0.8.36 trainers/clm/utils.py). ms-swift takes False where several processes run without
+    hparams/model_args.py ``use_reentrant_gc``), Unsloth True (2026.10.9 models/llama.py
+    ``patch_peft_model``), AutoTrain True for a quantized model (0.8.36 trainers/clm/utils.py).
+    ms-swift takes False where several processes run without
     DeepSpeed and FSDP (4.6.0 trainers/mixin.py ``_fix_gradient_checkpointing``), Oumi hands on an
     empty mapping, of which releases of transformers make different things (0.9
     core/configs/params/training_params.py).
