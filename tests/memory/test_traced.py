@@ -134,6 +134,7 @@ def test_families(name, how):
         (ALL, {"quantization": "nf4", "prepared": True}),
         (ALL, {"quantization": "int8", "dtype": "float16"}),
         (ALL, {"quantization": "int8", "dtype": "float16", **GC}),
+        (ALL, {"quantization": "int8", "dtype": "float16", **REENTRANT}),
         (ALL, {**QLORA, **REENTRANT}),
         (DROPOUT, {**QLORA, **GC}),
         (DROPOUT, REENTRANT),
