@@ -592,20 +592,21 @@ class RecipeSubject:
 
     def evaluation(self, batch: int) -> Evaluation | None:
         """The memory of an evaluation step of so many sequences; None where that is not known."""
-        if self.tree is None or self.memory is None:
+        tree, injection = self.weighed
+        if tree is None or self.memory is None:
             return None
         from lora_lint.memory import evaluation_memory
 
         given = self._memory_fields()
         return evaluation_memory(
-            self.tree,
+            tree,
             self.kwargs,
             batch,
             fused=self.dialect.name not in _LIGER,
             profile=self._profile(given["quantization"], {}),
             gpu=self.gpu,
             sharding=self.shared if not isinstance(self.shared, str) else None,
-            injection=self.injection,
+            injection=injection,
             peft=self.peft,
             **given,
         )
