@@ -12,11 +12,11 @@ How a row becomes a setting:
   batch of the peak was padded is not known and stays open. The metric is the most memory reserved.
 - LitGPT on one GPU: its own loop in bfloat16 without autocast or checkpointing; the length is the
   longest sample's, which the resource tables state, and in config_hub the 512 tokens at which its
-  files cut. ``query`` and ``value`` are q_proj and v_proj, and query_key_value where Hugging Face's
-  module is fused. Gradients accumulate in both (batch 128 by 4 in finetune/lora.py of 2023,
+  files cut. Modules that Hugging Face fuses and LitGPT takes as several are several
+  (``litgpt_tree``). Gradients accumulate in both (batch 128 by 4 in finetune/lora.py of 2023,
   ``global_batch_size`` in config_hub's files). The resource tables say bitsandbytes 0.41; LitGPT
   0.3.1 and 0.4.0, of the time of config_hub's rows, pin 0.42.0: 4-bit products before 0.43.2 keep
-  their inputs. Dropout is 0.05 where the row has none (finetune/lora.py of 2023).
+  their inputs. None had bitsandbytes' StableEmbedding, which came with LitGPT 0.5. Dropout is 0.05 where the row has none (finetune/lora.py of 2023).
   The metric is the most memory allocated, in units of 1e9 bytes.
 """
 
@@ -130,28 +130,18 @@ _NAMES: Final = {
     "falcon-7b": "tiiuae/falcon-7b",
     "Falcon 40 B": "tiiuae/falcon-40b",
 }
-_SPLIT: Final = {
+# LitGPT's parts, by the last of names of modules in the trees of ``litgpt_tree``.
+PARTS: Final = {
     "query": ("q_proj",),
     "key": ("k_proj",),
     "value": ("v_proj",),
-    "projection": ("o_proj",),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-    "head": ("lm_head",),
+    "projection": ("o_proj", "self_attn.dense", "attention.dense", "self_attention.dense"),
+    "mlp": (
+        *("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
+        *("dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    "head": ("lm_head", "embed_out"),
 }
-_FUSED: Final = {
-    "query": ("query_key_value",),
-    "value": ("query_key_value",),
-    "projection": ("dense",),
-    "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
-    "head": ("lm_head",),
-}
-_PHI3: Final = _SPLIT | {
-    "query": ("qkv_proj",),
-    "key": ("qkv_proj",),
-    "value": ("qkv_proj",),
-    "mlp": ("gate_up_proj", "down_proj"),
-}
-_MODULES: Final = {"llama": _SPLIT, "phi3": _PHI3, "gpt_neox": _FUSED, "falcon": _FUSED}
 _GPUS: Final = {"1xA10G": "a10g", "A100-40GB": "a100-40gb", "NVIDIA L40S": "l40s"}
 # Why whole sources are left out.
 _SOURCES: Final = {
@@ -274,8 +264,6 @@ def _peft(said: Mapping[str, Any]) -> Setting:
 
 def _litgpt(said: Mapping[str, Any]) -> Setting:
     model = _NAMES[said["model"]]
-    modules = _MODULES[CONFIGS[model]["model_type"]]
-    targets = dict.fromkeys(module for name in said["target_modules"] for module in modules[name])
     dropout = said.get("lora_dropout")
     quantized = said["quant"] is not None
     profile = framework_profile("litgpt", quantized=quantized, given={"autocast": False})
@@ -284,12 +272,12 @@ def _litgpt(said: Mapping[str, Any]) -> Setting:
         model=model,
         lora={
             "r": said["r"],
-            "target_modules": list(targets),
+            "target_modules": [name for part in said["target_modules"] for name in PARTS[part]],
             "lora_dropout": 0.05 if dropout is None else dropout,
             "task_type": "CAUSAL_LM",
         },
         settings=_settings(said, accumulation=2),
-        profile=profile._replace(keeps_inputs=quantized),
+        profile=profile._replace(keeps_inputs=quantized, stable_embedding=False),
         gpu=_GPUS.get(said["gpu"], "a10g"),
         measured=None if said["oom"] else round(measured),
         litgpt=True,
@@ -320,20 +308,63 @@ def _targets(said: Mapping[str, Any]) -> list[str]:
 @cache
 def tree(model: str, *, litgpt: bool = False) -> ModuleTree:
     """The module tree of a model of ``CONFIGS``, built by transformers without weights; as LitGPT
-    has it, no weights are tied and every linear map is torch's own.
+    has it if so asked.
     """
+    return (litgpt_tree if litgpt else _tree)(CONFIGS[model])
+
+
+def litgpt_tree(values: Mapping[str, Any]) -> ModuleTree:
+    """The module tree of a model by its config.json, as LitGPT has it: no weights are tied, every
+    linear map is torch's own, and queries, keys and values and gate and up have matrices of their
+    own.
+    """
+    import torch
+
+    whole = _built({**values, "tie_word_embeddings": False})
+    config = whole.config
+    hidden = config.hidden_size
+    for module in whole.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.__class__ = torch.nn.Linear
+    for owner in list(whole.modules()):
+        for name in ("query_key_value", "qkv_proj"):
+            fused = getattr(owner, name, None)
+            if fused is not None:
+                rest = (fused.out_features - hidden) // 2
+                sizes = {"q_proj": hidden, "k_proj": rest, "v_proj": rest}
+                _take_apart(owner, name, sizes)
+        if hasattr(owner, "gate_up_proj"):
+            half = owner.gate_up_proj.out_features // 2
+            _take_apart(owner, "gate_up_proj", {"gate_proj": half, "up_proj": half})
+    return ModuleTree.from_model(whole)
+
+
+def _take_apart(owner: Any, name: str, sizes: Mapping[str, int]) -> None:
+    """Put several linear maps in the place of one."""
+    import torch
+
+    fused = getattr(owner, name)
+    bias = fused.bias is not None
+    modules = {}
+    for key, child in list(owner._modules.items()):  # noqa: SLF001 - their order is the tree's
+        if child is not fused:
+            modules[key] = child
+            continue
+        for part, size in sizes.items():
+            modules[part] = torch.nn.Linear(fused.in_features, size, bias, device="meta")
+    owner._modules.clear()  # noqa: SLF001
+    owner._modules.update(modules)  # noqa: SLF001
+
+
+def _tree(values: Mapping[str, Any]) -> ModuleTree:
+    return ModuleTree.from_model(_built(values))
+
+
+def _built(values: Mapping[str, Any]) -> Any:
     import torch
     import transformers
 
-    config = dict(CONFIGS[model])
-    if litgpt:
-        config["tie_word_embeddings"] = False
-    built = getattr(transformers, config["architectures"][0])
-    values = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    built = getattr(transformers, values["architectures"][0])
+    config = transformers.CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
     with torch.device("meta"):
-        whole = built._from_config(values, dtype=torch.bfloat16)
-    if litgpt:
-        for module in whole.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.__class__ = torch.nn.Linear
-    return ModuleTree.from_model(whole)
+        return built._from_config(config, dtype=torch.bfloat16)

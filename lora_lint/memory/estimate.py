@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
 from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
+from lora_lint.memory.litgpt import as_litgpt
 from lora_lint.memory.profile import PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
 from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
 from lora_lint.memory.step import Model, peaks
-from lora_lint.memory.weights import Trained, optimizer_bytes, read_trained, read_weights
+from lora_lint.memory.weights import (
+    Trained,
+    embedding_values,
+    optimizer_bytes,
+    read_trained,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -275,7 +282,9 @@ class _Trained(NamedTuple):
     reason: str | None = None
 
 
-def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injection) -> _Trained:
+def _read_model(
+    tree: ModuleTree, config: Mapping[str, Any], injection: Injection, code: str
+) -> _Trained:
     if injection.undecided:
         return _Trained(reason=f"what is adapted is not known: {injection.undecided}")
     if injection.error:
@@ -284,6 +293,8 @@ def _read_model(tree: ModuleTree, config: Mapping[str, Any], injection: Injectio
     shape = read_shape(tree)
     if isinstance(shape, str):
         return _Trained(trained, reason=shape)
+    if code == "litgpt":
+        shape = as_litgpt(shape, tree)
     if config.get("layer_replication"):
         return _Trained(trained, reason="activations of replicated layers are not modelled")
     found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]
@@ -338,7 +349,8 @@ class Estimator:
         self.sharding = sharding
         self.settings = read_settings(given, profile, tree, config, gpu.capability if gpu else None)
         self.weights = read_weights(tree, every_linear=profile.every_linear)
-        self.model = _read_model(tree, config, injection)
+        self.model = _read_model(tree, config, injection, profile.code)
+        self.embeddings = embedding_values(tree)
         self.reason = self.model.reason or self.settings.reason
         model = self.model.model
         known = model is not None and model.shape.traced and self.settings.usual
@@ -390,6 +402,11 @@ class Estimator:
             parts["saved_modules"] = saved * trained.saved.parameters
             parts["optimizer"] = optimizer_bytes(kind, trained.adapters, adapter)
             parts["optimizer"] += optimizer_bytes(kind, trained.saved, saved)
+        if run.stable_embedding:
+            # LitGPT's ``main`` holds the embeddings that it replaces as long as training runs, and
+            # no optimizer clears the new ones' gradient (litgpt 0.5.13 finetune/lora.py).
+            parts["weights"] += self.embeddings * run.plain_bytes
+            parts["gradients"] += self.embeddings * run.plain_bytes
         return parts
 
     def _trained_bytes(self, run: Run) -> tuple[int, int]:

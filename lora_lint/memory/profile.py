@@ -34,8 +34,9 @@ class Profile(NamedTuple):
     is called on a quantized model. ``fused_loss``: the loss never holds all logits.
     ``outputs_kept``: the model's outputs are held during the backward, as by
     ``outputs = model(**batch); outputs.loss.backward()``. ``padded``: batches of several sequences
-    are padded. ``chunked_loss``: where the loss is not fused, it works on chunks of 128 tokens in
-    the logits' own dtype. ``keeps_inputs``: 4-bit products keep their inputs, as by bitsandbytes
+    are padded. ``code``: whose modules run, ``hf`` for Hugging Face's and PEFT's, or ``litgpt``.
+    ``stable_embedding``: on a quantized model the input embeddings are bitsandbytes' StableEmbedding,
+    with a norm and a gradient that nobody asks for. ``keeps_inputs``: 4-bit products keep their inputs, as by bitsandbytes
     before 0.43.2. ``every_linear``: quantization takes every linear map, of subclasses and the
     output head too, and no weights are tied. ``graph_kept``: a variable of the loop refers to a
     step's graph until the next forward has ended. ``sequences``: how many a sample of the batch
@@ -52,7 +53,8 @@ class Profile(NamedTuple):
     fused_loss: bool | None = False
     outputs_kept: bool | None = None
     padded: bool | None = None
-    chunked_loss: bool = False
+    code: str = "hf"
+    stable_embedding: bool = False
     keeps_inputs: bool = False
     every_linear: bool = False
     graph_kept: bool = False
@@ -107,7 +109,8 @@ _FRAMEWORKS: Final = {
     "litgpt": Profile(
         adapter_bytes=2,
         kbit_preparation=False,
-        chunked_loss=True,
+        code="litgpt",
+        stable_embedding=True,
         outputs_kept=True,
         padded=False,
         every_linear=True,

@@ -15,8 +15,8 @@ class Run(NamedTuple):
     torch.autocast, as in transformers' Trainer with ``bf16`` or ``fp16``. ``adapter_bytes``: 4 by
     PEFT's autocast_adapter_dtype. ``masked``: the batch is padded, so that attention gets a mask.
     ``fused_loss``: the loss never holds all logits (Liger, cut cross entropy). ``capability``: the
-    GPU's, on which the attention kernel depends. ``keeps_inputs``, ``chunked_loss`` and
-    ``graph_kept``: as in ``Profile``.
+    GPU's, on which the attention kernel depends. ``keeps_inputs``, ``graph_kept``,
+    ``code`` and ``stable_embedding``: as in ``Profile``.
     """
 
     batch: int
@@ -36,8 +36,9 @@ class Run(NamedTuple):
     capability: tuple[int, int] = (8, 0)
     reentrant: bool = False
     keeps_inputs: bool = False
-    chunked_loss: bool = False
     graph_kept: bool = False
+    code: str = "hf"
+    stable_embedding: bool = False
 
     @property
     def tokens(self) -> int:

@@ -175,8 +175,9 @@ class _Reader:
                 capability=self.capability,
                 reentrant=bool(check) and again,
                 keeps_inputs=profile.keeps_inputs,
-                chunked_loss=profile.chunked_loss,
                 graph_kept=profile.graph_kept,
+                code=profile.code,
+                stable_embedding=profile.stable_embedding and quantized is not None,
             )
             for size, double, prepare, auto, check, again, attention, mask, fuse in product(
                 dtypes,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lora_lint.memory import litgpt
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
 from lora_lint.memory.passes import Ranks, Setting, layer_pass
@@ -99,6 +100,7 @@ class _Step:
         self.key = _key(run)
         self.values = units(run.batch, run.length, model.rank)
         self.stream = run.plain_bytes
+        self.own_code = run.code == "litgpt" and self.shape.head.kind == "lm"
 
     def number(self, size: Bytes) -> float:
         """Bytes as a number."""
@@ -121,7 +123,7 @@ class _Step:
         """All of them, from the first forward to the last backward."""
         run, shape = self.run, self.shape
         passes: list[list[Pass]] = []
-        flows = run.checkpointing or self.model.embeddings > 0
+        flows = run.checkpointing or self.model.embeddings > 0 or run.stable_embedding
         memory: Stack | None = None
         memory_flows = False
         for stack, ranks in zip(shape.stacks, self.model.ranks, strict=True):
@@ -190,7 +192,8 @@ class _Step:
         found = []
         base, later, after = around + self.between(passes), own, held
         for index, (stack, figures_of) in enumerate(zip(shape.stacks, layers, strict=True)):
-            embeddings = self.tensor(stack, self.stream)  # held by the frame above
+            # held by the frame above
+            embeddings = 0.0 if self.own_code else self.tensor(stack, self.stream)
             shared = self.shared_gradient(index)
             ends = _ends(passes[index])
             for place, figure in enumerate(figures_of):
@@ -211,6 +214,8 @@ class _Step:
         most = base + self.most(head.backward)
         found.append(Peak("logits backward", most - logits, logits, outputs, 0, every))
         end = self.tensor(shape.stacks[0], self.stream) + around + held
+        if run.stable_embedding:  # its new gradient, which is then added to the one that is there
+            end += self.shape.stacks[0].hidden * self.shape.head.size * self.stream
         found.append(Peak("end of backward", end, 0, outputs, every, embedded))
         return found
 
@@ -229,6 +234,12 @@ class _Step:
     def head(self, last: Pass) -> HeadPass:
         """The pass of the head on the last layer's output."""
         stack = self.shape.stacks[-1]
+        if self.own_code:
+            what = litgpt.stream(
+                stack.final, flows=last.flows, width=last.width, length=self.run.length
+            )
+            ranks = dict(self.model.others)
+            return HeadPass(*litgpt.head(self.shape.head, ranks, self.key, what))
         setting = HeadSetting(
             last.flows, self.rows(stack), last.width, self.run.fused_loss, self.model.head_trained
         )
@@ -286,6 +297,8 @@ class _Step:
                 size += biases * values[SQUARE] * stack.bias * run.plain_bytes
             if run.checkpointing or self.model.embeddings:
                 size += self.entry(stack)
+            if run.stable_embedding:
+                size += self.tensor(stack, self.stream) + 8 * values[TOKENS]
             if stack.length is not None:
                 continue
             windows = {
@@ -326,9 +339,6 @@ def _entry(stack: Stack, stream: int, *, autocast: bool) -> int:
 
 # Head and loss ----------------------------------------------------------------------------------
 
-# Tokens of a chunk of LitGPT's loss.
-_CHUNK: Final = 128
-
 
 class HeadSetting(NamedTuple):
     """Whether the stream needs a gradient, its rows and width, whether the loss is fused and the
@@ -366,10 +376,7 @@ def head_pass(
     gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
     fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
     logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
-    the gradient of its input and autocast's copy of an fp32 weight. A chunked loss gets
-    logits in fp32 (lightning 2.6.6 fabric/wrappers.py ``_FabricModule.forward`` converts outputs),
-    keeps log_softmax's output of the same size, and its backward makes the two gradients for 128
-    tokens at a time (litgpt 0.5.13 utils.py ``chunked_cross_entropy``).
+    the gradient of its input and autocast's copy of an fp32 weight.
     """
     last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
@@ -406,18 +413,6 @@ def head_pass(
     if head.capped:
         logits = tape.scale(tape.keeps_output(tape.scale(logits)))
     outputs = (logits.unit, logits.count * logits.width)
-    if run.chunked_loss:
-        root, half = logits.node, outputs
-        kept = outputs = logits.unit, 4 * logits.count
-        beside = [tape.scratch(*kept)]
-        forward = (*tape.moments, tuple(tape.live))
-        del logits, hidden
-        tape.moments.clear()
-        beside.append(tape.scratch(ONE, 2 * _CHUNK * linear.d_out * 4))
-        del beside
-        tape.backward(root, [Storage(tape, *half)])
-        tape.moments.append(tuple(tape.live))
-        return _head_pass(tape, start, forward, kept, outputs)
     wide = logits if head.plain and not run.autocast else tape.cast(logits, 4)
     scores = tape.keeps_output(wide)
     root, size = scores.node, scores.size
@@ -427,21 +422,9 @@ def head_pass(
     if root is not None:
         tape.backward(root, [Storage(tape, *size)])
     tape.moments.append(tuple(tape.live))
-    return _head_pass(tape, start, forward, (size[0], 3 * size[1]), outputs)
-
-
-def _head_pass(
-    tape: Tape,
-    start: Node | Leaf | None,
-    forward: tuple[Bytes, ...],
-    logits: tuple[int, float],
-    outputs: tuple[int, float],
-) -> HeadPass:
-    """What a tape holds after the backward, whose moments it has."""
     backward = peaks_of(tape.moments)
     if start is not None:
         start.buffer = None
     tape.casts.clear()
-    return HeadPass(
-        peaks_of(forward), backward, as_bytes(logits), as_bytes(outputs), tuple(tape.live)
-    )
+    three = as_bytes((size[0], 3 * size[1]))
+    return HeadPass(peaks_of(forward), backward, three, as_bytes(outputs), tuple(tape.live))

@@ -345,10 +345,14 @@ class Tape:
         out = (_LOW[x.unit], x.count / d_in * r)
         return self._linear(x, (RANK, d_in * r), out, width, weight)
 
-    def high(self, x: Tensor, r: int, d_out: int, width: int, weight: Leaf) -> Tensor:
-        """A trained linear map from r times the rank, an adapter's second."""
+    def high(
+        self, x: Tensor, r: int, d_out: int, width: int, weight: Leaf, *, groups: int = 1
+    ) -> Tensor:
+        """A trained linear map from r times the rank, an adapter's second; in ``groups``, each part
+        of the output is of its own part of the input.
+        """
         out = (_FULL[x.unit], x.count / r * d_out)
-        return self._linear(x, (RANK, r * d_out), out, width, weight)
+        return self._linear(x, (RANK, r * d_out / groups), out, width, weight)
 
     def _linear(
         self,

@@ -210,6 +210,11 @@ def read_trained(tree: ModuleTree, injection: Injection) -> Trained:
     )
 
 
+def embedding_values(tree: ModuleTree) -> int:
+    """Parameters of the input embeddings, 0 where they are not known."""
+    return _module_size(tree, tree.facts.get("input_embeddings") or "")
+
+
 def _module_size(tree: ModuleTree, name: str) -> int:
     return sum(math.prod(shape) for shape in _shapes(tree.get(name)))
 
