@@ -25,7 +25,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lora_lint.memory.attention import attend
+from lora_lint.memory.attention import attend, kernel
 from lora_lint.memory.blocks import activate
 from lora_lint.memory.blocks import norm as torch_norm
 from lora_lint.memory.projections import Projections
@@ -174,14 +174,18 @@ class Layers:
     def _attend(
         self, a: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Storage | None
     ) -> Tensor:
-        """torch's scaled_dot_product_attention. With an additive mask it is the memory-efficient
+        """torch's scaled_dot_product_attention. Flash attention's output lies in memory as the
+        queries do, head by head since they were joined, so that bringing the heads together copies
+        it (torch 2.13 flash_api.cpp ``mha_fwd``). With an additive mask it is the memory-efficient
         kernel, which keeps the mask; scores that are capped are made one step after the other.
         """
         tape = self.tape
         whole = a._replace(kv_heads=a.heads, k_width=a.q_width, v_width=a.q_width, dropout=False)
         run = self.run._replace(attention="sdpa")
         if mask is None or a.softcap:
-            return attend(tape, run, whole, self.place._replace(masked=False), q, k, v)
+            kind = kernel(run, whole, masked=False, width=2 if tape.autocast else q.width)
+            out = attend(tape, run, whole, self.place._replace(masked=False), q, k, v)
+            return tape.copy(out) if kind == "flash" else out
         if tape.autocast:
             q, k, v = tape.cast(q, 2), tape.cast(k, 2), tape.cast(v, 2)
         saved = (q.storage, k.storage, v.storage, mask)
