@@ -52,8 +52,9 @@ so it is taken off where a tool counts it.
 - **LLaMA-Factory's table**: the rule of thumb in the README of 0.9.5, marked as estimated there:
   2 GB for 10^9 parameters in 16 bit, 0.5 GB in 4 bit.
 
-lora-lint is told that a row is LitGPT's, as it knows of a LitGPT file, and for 4 bit that
-bitsandbytes is older than 0.43.2, which keeps more; the others have no such settings.
+lora-lint is told that a row is LitGPT's, as it knows of a LitGPT file, that its release is before
+0.5 with a bitsandbytes older than 0.43.2, which keeps more, and that the resource tables are of the
+first step; the others have no such settings.
 """
 SPEED = """
 ## What an estimate costs

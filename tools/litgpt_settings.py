@@ -1,5 +1,5 @@
-"""Settings of LitGPT's finetune_lora on which its closed form of memory is developed, and those that
-judge it: published models by their config.json, each with LitGPT's name and a few runs.
+"""Settings of LitGPT's finetune_lora on which its closed form of memory is developed, and those
+that judge it: published models by their config.json, each with LitGPT's name and a few runs.
 
 ``HOLDOUT`` was listed before the form was compared with any trace.
 """

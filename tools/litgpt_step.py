@@ -4,7 +4,8 @@
 
 Needs torch, transformers and litgpt. Reads a JSON list of requests and prints LitGPT's version and
 the traced peaks in bytes. A request has LitGPT's name of the model, ``r``, ``targets`` (its parts
-with LoRA), ``dropout``, ``batch``, ``length``, and may have a ``precision`` and ``quantize``.
+with LoRA), ``dropout``, ``batch``, ``length``, and may have a ``precision`` and ``quantize``; of a
+release before 0.5 with bitsandbytes before 0.43.2 if ``old``; the first step if ``first``.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ _PARTS = ("query", "key", "value", "projection", "mlp", "head")
 class FourBit(torch.nn.Module):
     """A linear map as lightning makes it (2.6.6 fabric/plugins/precision/bitsandbytes.py): packed
     from float16, so that a product makes the weight in float16, then in the input's type
-    (bitsandbytes 0.49 autograd/_functions.py ``MatMul4Bit``).
+    (bitsandbytes 0.49 autograd/_functions.py ``MatMul4Bit``). ``keeps``: its context refers to the
+    product's input, as before 0.43.2.
     """
 
-    def __init__(self, linear: torch.nn.Linear, *, nested: bool) -> None:
+    def __init__(self, linear: torch.nn.Linear, *, nested: bool, keeps: bool) -> None:
         super().__init__()
+        self.keeps = keeps
         self.shape = tuple(linear.weight.shape)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         values = linear.weight.numel()
@@ -48,18 +51,20 @@ class FourBit(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product."""
-        return _Product.apply(x, self.shape)
+        return _Product.apply(x, self.shape, self.keeps)
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, shape: tuple[int, int], keeps: bool) -> torch.Tensor:
         ctx.shape = shape
+        if keeps and x.requires_grad:
+            ctx.tensors = x
         return torch.nn.functional.linear(x, _whole(shape, x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        return torch.matmul(grad, _whole(ctx.shape, grad.dtype)), None
+        return torch.matmul(grad, _whole(ctx.shape, grad.dtype)), None, None
 
 
 def _whole(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
@@ -101,19 +106,22 @@ def build(request: Mapping[str, Any]) -> tuple[Any, list[torch.Tensor]]:
     quantize = request.get("quantize")
     if not quantize:
         return model, []
+    nested, before = quantize.endswith("-dq"), bool(request.get("old"))
     for owner in list(model.modules()):
         for name, child in list(owner.named_children()):
             if isinstance(child, torch.nn.Linear):
-                setattr(owner, name, FourBit(child, nested=quantize.endswith("-dq")))
+                setattr(owner, name, FourBit(child, nested=nested, keeps=before))
+    if before:
+        return model, []
     old = model.transformer.wte
     model.transformer.wte = StableEmbedding(old.num_embeddings, old.embedding_dim)
     return model, [old.weight]
 
 
 def trace(request: Mapping[str, Any]) -> int:
-    """The traced peak of LitGPT's step, in bytes: its head in chunks of 128 tokens (finetune/lora.py
-    ``fit``), whose outputs Fabric makes fp32 (lightning 2.6.6 fabric/wrappers.py
-    ``_FabricModule.forward``), gradients of an earlier micro-batch alive.
+    """The traced peak of LitGPT's step, in bytes: its head in chunks of 128 tokens
+    (finetune/lora.py ``fit``), whose outputs Fabric makes fp32 (lightning 2.6.6 fabric/wrappers.py
+    ``_FabricModule.forward``); in the second step gradients of an earlier micro-batch are alive.
     """
     from lightning.fabric.plugins import HalfPrecision
     from litgpt.utils import chunked_cross_entropy
@@ -127,7 +135,7 @@ def trace(request: Mapping[str, Any]) -> int:
     as_on_cuda, precision = AsOnCuda(), HalfPrecision("bf16-true")
     mixed = request.get("precision", "bf16-true").endswith("-mixed")
     with _autocast_asked_of_the_cpu(as_on_cuda), storages, as_on_cuda:
-        for step in range(2):
+        for step in range(1 if request.get("first") else 2):
             if step:
                 storages.peaks.clear()
             storages.phase = "forward"
@@ -145,8 +153,6 @@ def trace(request: Mapping[str, Any]) -> int:
             if not step:
                 optimizer.step()
     fixed = sum(rounded(tensor.untyped_storage().nbytes()) for tensor in known)
-    if "explain" in request:
-        print(storages.peaks, fixed, file=sys.stderr)
     return fixed + max(size for size, _ in storages.peaks.values())
 
 

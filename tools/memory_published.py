@@ -34,10 +34,12 @@ much. Band: its low and its high end against the measured figure. All are withou
 which neither metric includes. PEFT's figures are reserved memory, LitGPT's allocated memory.
 """
 NOTES = """
-LitGPT's rows are estimated by the form of Hugging Face's modules with LitGPT's loss, loop and
-quantization (`lora_lint/memory/profile.py`); its band is 15 % on either side. Its rows of
-config_hub state no longest sample: 512 tokens are where they are cut, so that an estimate may be
-too high for that alone.
+LitGPT's rows are estimated by the form of LitGPT's own layers, head and loss
+(`lora_lint/memory/litgpt.py`), which is compared with its class in `docs/memory-tracer.md`. Its
+rows of config_hub state no longest sample: 512 tokens are where they are cut. Those of the resource
+tables are first steps (`tools/published_rows.py`). In 4 bit the moment of the peak is one in which
+the output head's weight is there in float16 and in bfloat16, since lightning packs it from float16:
+4 bytes for each of 50688 x 4096 values, 0.83 GB of the 5.24 GB of row 29.
 """
 
 

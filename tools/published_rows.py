@@ -13,10 +13,12 @@ How a row becomes a setting:
 - LitGPT on one GPU: its own loop in bfloat16 without autocast or checkpointing; the length is the
   longest sample's, which the resource tables state, and in config_hub the 512 tokens at which its
   files cut. Modules that Hugging Face fuses and LitGPT takes as several are several
-  (``litgpt_tree``). Gradients accumulate in both (batch 128 by 4 in finetune/lora.py of 2023,
-  ``global_batch_size`` in config_hub's files). The resource tables say bitsandbytes 0.41; LitGPT
-  0.3.1 and 0.4.0, of the time of config_hub's rows, pin 0.42.0: 4-bit products before 0.43.2 keep
-  their inputs. None had bitsandbytes' StableEmbedding, which came with LitGPT 0.5. Dropout is 0.05 where the row has none (finetune/lora.py of 2023).
+  (``litgpt_tree``). In config_hub gradients accumulate (``global_batch_size``) and a step's graph
+  lives on; the resource tables are of the first step, which alone has the longest sample for sure
+  (finetune/lora.py of 2023 at cc190152, ``train``: ``longest_seq_ix if iter_num == 0``). They say
+  bitsandbytes 0.41; LitGPT 0.3.1 and 0.4.0, of the time of config_hub's rows, pin 0.42.0: 4-bit
+  products before 0.43.2 keep their inputs. None had bitsandbytes' StableEmbedding, which came with
+  LitGPT 0.5. Dropout is 0.05 where the row has none (finetune/lora.py of 2023).
   The metric is the most memory allocated, in units of 1e9 bytes.
 """
 
@@ -276,12 +278,19 @@ def _litgpt(said: Mapping[str, Any]) -> Setting:
             "lora_dropout": 0.05 if dropout is None else dropout,
             "task_type": "CAUSAL_LM",
         },
-        settings=_settings(said, accumulation=2),
-        profile=profile._replace(keeps_inputs=quantized, stable_embedding=False),
+        settings=_settings(said, accumulation=1 if is_first_step(said) else 2),
+        profile=profile._replace(
+            keeps_inputs=quantized, stable_embedding=False, graph_kept=not is_first_step(said)
+        ),
         gpu=_GPUS.get(said["gpu"], "a10g"),
         measured=None if said["oom"] else round(measured),
         litgpt=True,
     )
+
+
+def is_first_step(said: Mapping[str, Any]) -> bool:
+    """Whether a row is of a run whose first step needs most."""
+    return str(said["source"]).startswith("litgpt_resource_tables")
 
 
 def _settings(said: Mapping[str, Any], accumulation: int) -> dict[str, Any]:
@@ -346,14 +355,14 @@ def _take_apart(owner: Any, name: str, sizes: Mapping[str, int]) -> None:
     fused = getattr(owner, name)
     bias = fused.bias is not None
     modules = {}
-    for key, child in list(owner._modules.items()):  # noqa: SLF001 - their order is the tree's
+    for key, child in list(owner._modules.items()):
         if child is not fused:
             modules[key] = child
             continue
         for part, size in sizes.items():
             modules[part] = torch.nn.Linear(fused.in_features, size, bias, device="meta")
-    owner._modules.clear()  # noqa: SLF001
-    owner._modules.update(modules)  # noqa: SLF001
+    owner._modules.clear()
+    owner._modules.update(modules)
 
 
 def _tree(values: Mapping[str, Any]) -> ModuleTree:

@@ -9,7 +9,7 @@ from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
 from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
 from lora_lint.memory.litgpt import as_litgpt
-from lora_lint.memory.profile import PLAIN, Profile
+from lora_lint.memory.profile import OTHER_CODE_ERROR, PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
 from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
@@ -356,6 +356,8 @@ class Estimator:
         known = model is not None and model.shape.traced and self.settings.usual
         error = TRACED_ERROR if known else GRAMMAR_ERROR
         self.error = error if profile.error is None else profile.error
+        if profile.code != "hf" and not known:
+            self.error = OTHER_CODE_ERROR
         if sharding is not None:
             least = DIVIDED_ERROR if sharding.divides_weights else TOGETHER_ERROR
             self.error = max(self.error, least)

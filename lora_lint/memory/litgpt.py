@@ -36,6 +36,7 @@ from lora_lint.memory.tape import (
     RANK,
     SQUARE,
     TOKENS,
+    HeadPass,
     Leaf,
     Storage,
     Tape,
@@ -52,8 +53,10 @@ if TYPE_CHECKING:
     from lora_lint.memory.attention import Place
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Block, Head, Layer, Shape
-    from lora_lint.memory.tape import Bytes
     from lora_lint.models.module_tree import ModuleTree
+
+# Ranks of adapted modules beside the layers, by name, in multiples of the model's.
+Ranks = tuple[tuple[str, int], ...]
 
 # Tokens of a chunk of the output head and of the loss (finetune/lora.py ``fit``, utils.py
 # ``chunked_cross_entropy``).
@@ -263,21 +266,9 @@ def _mlp_of(block: Block) -> Mlp:
 # Head and loss ----------------------------------------------------------------------------------
 
 
-class HeadMoments(NamedTuple):
-    """The moments of the head's forward and backward, the bytes of log_softmax's output and of the
-    logits, and the gradients of the head's adapter.
-    """
-
-    forward: tuple[Bytes, ...]
-    backward: tuple[Bytes, ...]
-    logits: Bytes
-    outputs: Bytes
-    gradients: Bytes
-
-
 class Stream(NamedTuple):
     """What reaches the head: its norm, whether it needs a gradient, bytes of its values; how many
-    chunks of a sequence there are, and the tokens of one.
+    chunks a sequence has, and the tokens of one.
     """
 
     final: Norm | None
@@ -292,15 +283,17 @@ def stream(final: Norm | None, *, flows: bool, width: int, length: int) -> Strea
     return Stream(final, flows, width, -(-length // CHUNK), min(CHUNK, length))
 
 
-def head(one: Head, ranks: Mapping[str, int], run: Run, what: Stream) -> HeadMoments:
+@lru_cache(maxsize=256)
+def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
     """The output head and the loss, in chunks of 128 tokens (``CHUNK``).
 
     Fabric makes fp32 logits of all chunks (lightning 2.6.6 fabric/wrappers.py
     ``_FabricModule.forward`` converts outputs) before the head's own are freed. The loss keeps
     log_softmax's output of the same size; its backward makes two gradients of a chunk, of which one
     stays where that was. All chunks' are made before the first is converted to the head's type, and
-    all converted before the first product is run back; what comes of those is joined. With an adapter on the head its inputs are kept chunk by chunk, as copies. Autocast
-    copies an fp32 weight of the head for each chunk, since it is frozen (``Tape.linear``).
+    all converted before the first product is run back; what comes of those is joined. With an
+    adapter on the head its inputs are kept chunk by chunk, as copies. Autocast copies an fp32
+    weight of the head for each chunk, since it is frozen (``Tape.linear``).
     """
     tape = Tape(autocast=run.autocast)
     linear = one.linears[-1]
@@ -312,7 +305,7 @@ def head(one: Head, ranks: Mapping[str, int], run: Run, what: Stream) -> HeadMom
     width = 2 if run.autocast else hidden.width
     low, leaves = None, (Leaf(), Leaf())
     inputs, gives = [hidden], [hidden.size]
-    r = ranks.get(linear.name)
+    r = dict(others).get(linear.name)
     if r is not None:
         whole = tape.dropout(hidden) if run.dropout else tape.copy(hidden)
         low = tape.low(whole, linear.d_in, r, run.adapter_bytes, leaves[0])
@@ -358,13 +351,8 @@ def head(one: Head, ranks: Mapping[str, int], run: Run, what: Stream) -> HeadMom
     if start is not None:
         start.buffer = None
     tape.casts.clear()
-    return HeadMoments(
-        peaks_of(forward),
-        peaks_of([*moments, *tape.moments]),
-        outputs,
-        outputs,
-        tuple(tape.live),
-    )
+    backward = peaks_of([*moments, *tape.moments])
+    return HeadPass(peaks_of(forward), backward, outputs, outputs, tuple(tape.live))
 
 
 # Shapes -----------------------------------------------------------------------------------------

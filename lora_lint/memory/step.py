@@ -10,7 +10,7 @@ bert.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lora_lint.memory import litgpt
 from lora_lint.memory.attention import Rows
@@ -26,6 +26,7 @@ from lora_lint.memory.tape import (
     SQUARE,
     TOKENS,
     Bytes,
+    HeadPass,
     Pass,
     Storage,
     Tape,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Head, Layer, Norm, Shape, Stack
-    from lora_lint.memory.tape import Leaf, Node
 
 
 class Peak(NamedTuple):
@@ -238,8 +238,7 @@ class _Step:
             what = litgpt.stream(
                 stack.final, flows=last.flows, width=last.width, length=self.run.length
             )
-            ranks = dict(self.model.others)
-            return HeadPass(*litgpt.head(self.shape.head, ranks, self.key, what))
+            return litgpt.head(self.shape.head, self.model.others, self.key, what)
         setting = HeadSetting(
             last.flows, self.rows(stack), last.width, self.run.fused_loss, self.model.head_trained
         )
@@ -350,18 +349,6 @@ class HeadSetting(NamedTuple):
     stream: int
     fused: bool
     trained: bool
-
-
-class HeadPass(NamedTuple):
-    """The head's forward and backward moments, what of the latter are ``logits`` and their
-    gradients, its output, and its gradients.
-    """
-
-    forward: tuple[Bytes, ...]
-    backward: tuple[Bytes, ...]
-    logits: Bytes
-    outputs: Bytes
-    gradients: Bytes
 
 
 @lru_cache(maxsize=256)

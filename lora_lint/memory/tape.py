@@ -161,6 +161,18 @@ class Pass(NamedTuple):
     width: int
 
 
+class HeadPass(NamedTuple):
+    """The head's forward and backward moments, what of the latter are ``logits`` and their
+    gradients, its output, and its gradients.
+    """
+
+    forward: tuple[Bytes, ...]
+    backward: tuple[Bytes, ...]
+    logits: Bytes
+    outputs: Bytes
+    gradients: Bytes
+
+
 class Tape:
     """Runs operations on tensors without values.
 
