@@ -68,8 +68,8 @@ def test_a_python_file_with_training_arguments_is_transformers_trainer():
 
 
 # LitGPT: config_hub/finetune/README.md and tutorials/resource-tables.md at commit 26857050, one
-# GPU, bf16-true, torch.cuda.max_memory_allocated / 1e9. Those in 4 bits were measured with
-# bitsandbytes 0.41, which kept activations that later releases do not.
+# GPU, bf16-true, torch.cuda.max_memory_allocated / 1e9. The rows of 1304 tokens are of the first
+# step, which has the longest sample.
 QV = ["q_proj", "v_proj"]
 LITGPT = {
     "Llama-2-7B, r 32, batch 2 of 512": ("llama-2-7b", QV, 32, 2, 512, 19.77),
@@ -89,6 +89,8 @@ LITGPT = {
 @pytest.mark.parametrize("row", LITGPT)
 def test_litgpts_own_measurements_lie_in_the_band(row):
     name, targets, r, batch, length, measured = LITGPT[row]
+    first = length == 1304
+    profile = framework_profile("litgpt", quantized=False, given={"autocast": False})
     result = estimate_memory(
         tree(name),
         {"r": r, "target_modules": targets, "lora_dropout": 0.05, "task_type": "CAUSAL_LM"},
@@ -97,13 +99,13 @@ def test_litgpts_own_measurements_lie_in_the_band(row):
         max_length=length,
         per_device_train_batch_size=batch,
         gradient_checkpointing=False,
-        gradient_accumulation_steps=2,
+        gradient_accumulation_steps=1 if first else 2,
         optim="adamw_torch",
         packing=False,
-        profile=framework_profile("litgpt", quantized=False, given={"autocast": False}),
+        profile=profile._replace(graph_kept=not first),
     )
     overhead = result.bytes["overhead"]
-    assert result.tensors == pytest.approx(measured * 1e9, rel=0.07)
+    assert result.tensors == pytest.approx(measured * 1e9, rel=0.01)
     assert result.low - overhead <= measured * 1e9 <= result.high - overhead
 
 

@@ -55,8 +55,9 @@ def test_with_the_benchmarks_own_loop_the_error_is_below_3_percent(row, padded):
 
 
 # Lightning-AI/litgpt at 26857050, one GPU, bitsandbytes before 0.43.2, GB of 1e9 bytes allocated:
-# tutorials/resource-tables.md (r 8, the longest sample has 1304 tokens) and
-# config_hub/finetune/{llama-2-7b/qlora,phi-3/qlora}.yaml (samples cut at 512).
+# tutorials/resource-tables.md (r 8, the longest sample has 1304 tokens and comes first) and
+# config_hub/finetune/{llama-2-7b/qlora,phi-3/qlora}.yaml (samples cut at 512), by releases without
+# StableEmbedding.
 QV = ["q_proj", "v_proj"]
 QLORA = {
     "resource tables, nf4": ("llama-2-7b", QV, 8, 1, 1304, False, 14.14),
@@ -77,6 +78,8 @@ QLORA = {
 def in_4_bit(row, **changes):
     name, targets, r, batch, length, double, _ = QLORA[row]
     profile = framework_profile("litgpt", quantized=True, given={"autocast": False})
+    first = row.startswith("resource tables")
+    then = {"keeps_inputs": True, "stable_embedding": False, "graph_kept": not first}
     return estimate_memory(
         tree(name),
         {"r": r, "target_modules": targets, "lora_dropout": 0.05, "task_type": "CAUSAL_LM"},
@@ -86,10 +89,10 @@ def in_4_bit(row, **changes):
         max_length=length,
         per_device_train_batch_size=batch,
         gradient_checkpointing=False,
-        gradient_accumulation_steps=2,
+        gradient_accumulation_steps=1 if first else 2,
         optim="adamw_torch",
         packing=False,
-        profile=profile._replace(**{"keeps_inputs": True, **changes}),
+        profile=profile._replace(**{**then, **changes}),
     )
 
 
@@ -97,7 +100,7 @@ def in_4_bit(row, **changes):
 def test_old_bitsandbytes_in_litgpt_lies_in_the_band(row):
     estimate, measured = in_4_bit(row), QLORA[row][-1] * 1e9
     assert estimate.low - CONTEXT_LOW <= measured <= estimate.high - CONTEXT_HIGH
-    assert estimate.tensors == pytest.approx(measured, rel=0.12)
+    assert estimate.tensors == pytest.approx(measured, rel=0.01)
 
 
 @pytest.mark.parametrize("row", ["config_hub, Llama-2-7B", "config_hub, Phi-3-mini"])
@@ -137,7 +140,7 @@ def test_rows_are_settings_or_say_why_not(tmp_path):
     file.write_text("\n".join(map(json.dumps, [said, *others])))
     first, again, full, torchtune, graded, oom = published_rows.read_rows(file)
     assert first.setting.model == "tiiuae/falcon-7b"
-    assert first.setting.lora["target_modules"] == ["query_key_value"]
+    assert first.setting.lora["target_modules"] == ["q_proj", "v_proj"]
     assert first.setting.settings["quantization"] == "nf4"
     assert first.setting.profile.keeps_inputs
     assert first.setting.measured == 9_440_000_000
