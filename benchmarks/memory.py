@@ -68,7 +68,7 @@ _EXAMPLES = ("axolotl-qlora.yaml", "trl.yaml", "llama-factory.yaml")
 _MODELS = (
     "meta-llama/Llama-3.1-70B",
     "Qwen/Qwen3-30B-A3B",
-    "deepseek-ai/DeepSeek-V3",
+    "mistralai/Mixtral-8x7B-v0.1",
     "google-t5/t5-base",
 )
 _AXOLOTL = """\

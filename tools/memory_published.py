@@ -40,6 +40,10 @@ rows of config_hub state no longest sample: 512 tokens are where they are cut. T
 tables are first steps (`tools/published_rows.py`). In 4 bit the moment of the peak is one in which
 the output head's weight is there in float16 and in bfloat16, since lightning packs it from float16:
 4 bytes for each of 50688 x 4096 values, 0.83 GB of the 5.24 GB of row 29.
+
+These rows are no blind check of LitGPT's form: its source was read for what made them miss. No
+coefficient is fitted to a row; each is what the source does, and settings that nobody measured are
+checked against traces of LitGPT's class, half of them listed before (`tools/litgpt_settings.py`).
 """
 
 
