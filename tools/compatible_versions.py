@@ -115,12 +115,22 @@ def released(package: str) -> list[str]:
     return sorted((v for v in versions if re.fullmatch(r"[\d.]+", v)), key=key)
 
 
+def releases() -> dict[str, list[str]]:
+    """The releases of packages that decide something beside PEFT, oldest first."""
+    return {package: released(package) for package in ("transformers", "bitsandbytes", "trl")}
+
+
 def main() -> None:
     """Measure, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=Path("build/compatible"))
     parser.add_argument("--transformers", nargs="+", default=TRIED)
+    parser.add_argument("--releases", action="store_true", help="refresh the releases alone")
     options = parser.parse_args()
+    if options.releases:
+        facts = json.loads(DATA.read_text(encoding="utf-8")) | releases()
+        DATA.write_text(json.dumps(facts, indent=1) + "\n")
+        return
     pins = {}
     for line in PINS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -139,7 +149,7 @@ def main() -> None:
         "lacks": {
             pair: answer for pair, answer in sorted(bench.answers.items()) if answer != "imports"
         },
-        "transformers": released("transformers"),
+        **releases(),
     }
     DATA.write_text(json.dumps(facts, indent=1) + "\n")
 

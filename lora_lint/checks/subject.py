@@ -12,7 +12,7 @@ from lora_lint.checks.lines import Line, lines
 from lora_lint.dialects import LoraKwargs, Undecided, dialect
 from lora_lint.dialects.base import UNCERTAIN
 from lora_lint.environment import Environment
-from lora_lint.facts import known_fields
+from lora_lint.facts import known_fields, version_key
 from lora_lint.injection import Injection, inject
 from lora_lint.injection.matching import entries_of
 from lora_lint.injection.rank import with_rank
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lora_lint.dialects import Dialect
     from lora_lint.documents.document import Document
+    from lora_lint.environment import Version
     from lora_lint.injection.matching import EntrySet
     from lora_lint.injection.semantics import Semantics
     from lora_lint.memory import Evaluation, Gpu, MemoryEstimate, Profile, Sharding
@@ -509,13 +510,41 @@ class RecipeSubject:
         """Whether bitsandbytes' 4-bit products keep their inputs, as before 0.43.2 (its commit
         9e753741). Of a range pip installs the newest. Unsloth has kernels of its own.
         """
-        if not self.context.around or self.dialect.name == "unsloth":
+        if self.dialect.name == "unsloth":
             return False
-        from lora_lint.environment import find_bitsandbytes
-        from lora_lint.facts import version_key
-
-        known = find_bitsandbytes(Path(self.document.path).parent)
+        known = self._release_of("bitsandbytes")
         return known is not None and version_key(known.last) < (0, 43, 2)
+
+    def _release_of(self, package: str) -> Version | None:
+        """Another package's release by the files around the config."""
+        if not self.context.around:
+            return None
+        from lora_lint.environment import find_release
+        from lora_lint.facts import compatibility_facts
+
+        releases = compatibility_facts()[package]
+        return find_release(Path(self.document.path).parent, package, releases)
+
+    @cached_property
+    def _trl_fuses(self) -> bool | None:
+        """Whether the loss of a TRL trainer never holds all logits where a file does not say.
+
+        SFT's does so since 1.7, where ``loss_type`` is ``chunked_nll`` by default, and in 1.15 with
+        any; the other trainers' since 1.15 (trl 1.6.0, 1.7.0 trainer/sft_config.py, 1.15.0
+        trainer/utils.py ``add_fused_lm_head``).
+        """
+        known = self._release_of("trl")
+        if known is None:
+            return None
+        least, most = version_key(known.first), version_key(known.last)
+        if least >= (1, 15):
+            return True
+        if self.recipe.objective not in (None, "sft"):
+            return False if most < (1, 15) else None
+        written = "loss_type" in self.document.text
+        if most < (1, 6) or (most < (1, 7) and not written):
+            return False
+        return True if least >= (1, 7) and not written else None
 
     def _profile(self, quantization: object, changes: Mapping[str, Any]) -> Profile:
         """What is known of how the framework trains, with some settings changed."""
@@ -534,9 +563,11 @@ class RecipeSubject:
             profile = profile._replace(keeps_inputs=True)
         if "fused_loss" in changes:
             profile = profile._replace(fused_loss=changes["fused_loss"])
-        elif self.recipe.private.get("trl") and profile.fused_loss is False:
-            profile = profile._replace(fused_loss=None)  # by TRL's release, which is not known
-        return for_objective(profile, self.recipe.objective)
+        is_trl = self.recipe.dialect == "trl" or bool(self.recipe.private.get("trl"))
+        profile = for_objective(profile, self.recipe.objective)
+        if is_trl and "fused_loss" not in changes and given["fused_loss"] in (None, False):
+            profile = profile._replace(fused_loss=self._trl_fuses)
+        return profile
 
     def _memory_fields(self) -> dict[str, Any]:
         given = {name: self.value(name) for name in MEMORY_FIELDS}

@@ -68,18 +68,11 @@ def find_environment(
     return found.get("peft"), found.get("transformers")
 
 
-# The releases of bitsandbytes that quantize to 4 bits.
-BITSANDBYTES: Final = (
-    *("0.39.0", "0.39.1", "0.40.0", "0.40.1", "0.40.2", "0.41.0", "0.41.1", "0.41.2", "0.41.3"),
-    *("0.42.0", "0.43.0", "0.43.1", "0.43.2", "0.43.3", "0.44.0", "0.44.1", "0.45.0", "0.45.1"),
-    *("0.45.2", "0.45.3", "0.45.4", "0.45.5", "0.46.0", "0.46.1", "0.47.0", "0.48.0", "0.48.1"),
-    *("0.48.2", "0.49.0", "0.49.1", "0.49.2", "0.50.0", "0.50.1", "0.50.2"),
-)
-
-
-def find_bitsandbytes(folder: Path) -> Version | None:
-    """The bitsandbytes that a config in ``folder`` is trained with, found as PEFT is."""
-    return _found(folder, {"bitsandbytes": BITSANDBYTES}).get("bitsandbytes")
+def find_release(folder: Path, package: str, releases: Sequence[str]) -> Version | None:
+    """The release of another package that a config in ``folder`` is trained with, found as PEFT
+    is.
+    """
+    return _found(folder, {package: releases}).get(package)
 
 
 def _found(folder: Path, releases: Mapping[str, Sequence[str]]) -> dict[str, Version | None]:

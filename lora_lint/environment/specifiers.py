@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Specifiers by package.
 Named: TypeAlias = "Mapping[str, Sequence[str]]"
 
-PACKAGES: Final = ("peft", "transformers", "bitsandbytes")
+PACKAGES: Final = ("peft", "transformers", "bitsandbytes", "trl")
 # In place of a specifier: a branch, a folder, ... whose version nobody can know from here.
 NO_RELEASE: Final = "@"
 # No requirement that people write is longer; what reads them is not made for more.

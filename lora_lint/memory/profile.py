@@ -92,9 +92,9 @@ _FRAMEWORKS: Final = {
     # trainers/clm/utils.py for its own trainer, TRL's for the others
     "autotrain": TRAINER._replace(kbit_preparation=None),
     # trainer/sft_trainer.py since 1.0; up to 0.24 quantized models were prepared (models/utils.py
-    # ``prepare_peft_model``). SFT holds no logits since 1.6, where ``loss_type`` is
+    # ``prepare_peft_model``). SFT holds no logits since 1.7, where ``loss_type`` is
     # ``chunked_nll`` if not written, the other trainers none since 1.15 (trainer/utils.py
-    # ``add_fused_lm_head``): which release runs is not known.
+    # ``add_fused_lm_head``): it goes by the release.
     "trl": TRAINER._replace(kbit_preparation=None, fused_loss=None),
     # models/llama.py ``unsloth_fused_ce_loss``; unsloth_zoo training_utils.py
     # ``prepare_model_for_training``: fp32 adapters, nothing else is cast. kernels/fast_lora.py

@@ -303,3 +303,42 @@ def test_an_old_bitsandbytes_keeps_the_inputs_of_4_bit_layers(
         peak(tmp_path, "--peft-version", "0.18.0", "--transformers-version", "4.57.6") > least
     ) is more
     assert peak(tmp_path, "--isolated") == least
+
+
+TRL = """\
+model_name_or_path: meta-llama/Llama-2-7b-hf
+use_peft: true
+lora_r: 16
+lora_alpha: 32
+lora_target_modules: [q_proj, v_proj]
+dtype: bfloat16
+max_length: 2048
+per_device_train_batch_size: 4
+gradient_checkpointing: true
+"""
+
+
+@pytest.mark.parametrize(
+    ("requirement", "more", "logits"),
+    [
+        ("torch", "", "open"),
+        ("trl==1.6.0", "", "whole"),
+        ("trl==1.7.0", "", "none"),
+        ("trl>=1.7", "", "none"),
+        ("trl>=0.24", "", "open"),
+        ("trl==1.7.0", "loss_type: nll", "open"),
+        ("trl==1.16.0", "loss_type: nll", "none"),
+        ("trl<1.5", "loss_type: nll", "whole"),
+        ("trl==0.24.0", "use_liger_kernel: true", "none"),
+    ],
+)
+def test_whether_trl_holds_the_logits_goes_by_its_release(
+    tmp_path: Path, requirement: str, more: str, logits: str
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "requirements.txt").write_text(requirement + "\n")
+    found = _peak(tmp_path, TRL + more)
+    assert found["assumed"]["objective"] == "sft"
+    assert ("fused_loss" in found["assumed"]) == (logits == "open")
+    # 4 x 2048 tokens x 32000 values x 12 bytes
+    assert (found["bytes"]["logits"] > 3_000_000_000) == (logits != "none")
