@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memory_settings import Setting, development, holdout
+from memory_settings import Setting, development, holdout, images
 
 from lora_lint.models import ModuleTree
 
@@ -56,7 +56,7 @@ NOTES = {
     ),
     "development": "The settings that the form was developed on.",
 }
-SETS = {"development": development, "holdout": holdout}
+SETS = {"development": development, "holdout": holdout, "images": images}
 
 
 def digest(request: Any) -> str:
@@ -139,6 +139,7 @@ def estimated(request: Mapping[str, Any]) -> tuple[float, str] | str:
         masked=not request["uniform"],
         fused_loss=request["fused_loss"],
         reentrant=request["checkpointing"] == "reentrant",
+        images=request.get("images", 0),
     )
     injection = inject(tree, request["lora"], peft=newest_peft())
     return whole_step(

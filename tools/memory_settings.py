@@ -22,7 +22,8 @@ SEED: Final = 20251123
 
 class Model(NamedTuple):
     """A published model: what of its config.json is not the class's default, and how people adapt
-    it. ``targets`` are choices of target_modules, ``saved`` of modules_to_save.
+    it. ``targets`` are choices of target_modules, ``saved`` of modules_to_save, ``images`` of the
+    number of them in a sequence.
     """
 
     architecture: str
@@ -34,6 +35,7 @@ class Model(NamedTuple):
     saved: Sequence[Sequence[str]] = ()
     attentions: Sequence[str | None] = (None, None, None, "flash_attention_2", "eager")
     parameters: Sequence[str] = ()
+    images: Sequence[int] = ()
 
 
 def _decoder(
@@ -551,6 +553,148 @@ HOLDOUT_MODELS: Final = {
     ),
 }
 
+_CLIP: Final = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "image_size": 336,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+_SIGLIP: Final = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 27,
+    "patch_size": 14,
+}
+_GEMMA_TOWER: Final = {
+    **_SIGLIP,
+    "model_type": "siglip_vision_model",
+    "image_size": 896,
+    "vision_use_head": False,
+}
+_LANGUAGE: Final = (
+    r".*language_model.*\.(q_proj|v_proj)",
+    r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
+)
+
+
+def _image_text(
+    architecture: str,
+    cls: str,
+    text: tuple[str, str],
+    vision: Mapping[str, Any],
+    targets: Sequence[object] = _LANGUAGE,
+    **config: Any,
+) -> Model:
+    """``text``: the language model's type and its sizes as those of a decoder."""
+    language = _decoder(text[0], "", text[1], (), config=config.pop("more", {}))
+    values = {"model_type": architecture, "text_config": language.config, "vision_config": vision}
+    return Model(architecture, cls, {**values, **config}, targets, kind="image-text")
+
+
+# Image-text models: those whose language part alone is adapted and that get no images, and those
+# whose vision tower takes images of one size, whatever is adapted.
+IMAGE_MODELS: Final = {
+    "gemma3-4b": _image_text(
+        "gemma3",
+        "Gemma3ForConditionalGeneration",
+        ("gemma3_text", "262208 2560 10240 34 8 4"),
+        _GEMMA_TOWER,
+        more={"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 1024},
+        mm_tokens_per_image=256,
+    ),
+    "qwen3-vl-8b": _image_text(
+        "qwen3_vl",
+        "Qwen3VLForConditionalGeneration",
+        ("qwen3_vl_text", "151936 4096 12288 36 32 8"),
+        {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096},
+        (_QV, _ATTENTION),
+        more={"head_dim": 128},
+        tie_word_embeddings=False,
+    ),
+    "qwen3-vl-30b-a3b": _image_text(
+        "qwen3_vl_moe",
+        "Qwen3VLMoeForConditionalGeneration",
+        ("qwen3_vl_moe_text", "151936 2048 6144 48 32 4"),
+        {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 2048},
+        (_QV, _ATTENTION),
+        more={
+            "head_dim": 128,
+            "moe_intermediate_size": 768,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+        },
+        tie_word_embeddings=False,
+    ),
+    "mistral-small-3.1-24b": _image_text(
+        "mistral3",
+        "Mistral3ForConditionalGeneration",
+        ("mistral", "131072 5120 32768 40 32 8"),
+        {"model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096},
+        more={"head_dim": 128, "sliding_window": None},
+    ),
+    "pixtral-12b": _image_text(
+        "llava",
+        "LlavaForConditionalGeneration",
+        ("mistral", "131072 5120 14336 40 32 8"),
+        {"model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096},
+        more={"head_dim": 128, "sliding_window": None},
+    ),
+    "internvl3-8b": _image_text(
+        "internvl",
+        "InternVLForConditionalGeneration",
+        ("qwen2", "151674 3584 18944 28 28 4"),
+        {"model_type": "internvl_vision", "hidden_size": 1024, "image_size": [448, 448]},
+    ),
+    "smolvlm": _image_text(
+        "idefics3",
+        "Idefics3ForConditionalGeneration",
+        ("llama", "49155 2048 8192 24 32 32"),
+        {**_SIGLIP, "image_size": 384},
+        (r".*text_model.*\.(q_proj|v_proj)", r".*text_model.*\.(q|k|v|o|gate|up|down)_proj"),
+    ),
+    "smolvlm2-2.2b": _image_text(
+        "smolvlm",
+        "SmolVLMForConditionalGeneration",
+        ("llama", "49155 2048 8192 24 32 32"),
+        {**_SIGLIP, "image_size": 384},
+        (r".*text_model.*\.(q_proj|v_proj)", r".*text_model.*\.(q|k|v|o|gate|up|down)_proj"),
+    ),
+    "llava-next-mistral-7b": _image_text(
+        "llava_next",
+        "LlavaNextForConditionalGeneration",
+        ("mistral", "32064 4096 14336 32 32 8"),
+        _CLIP,
+        more={"sliding_window": None},
+    ),
+    "gemma3-4b seen": _image_text(
+        "gemma3",
+        "Gemma3ForConditionalGeneration",
+        ("gemma3_text", "262208 2560 10240 34 8 4"),
+        _GEMMA_TOWER,
+        (*_LANGUAGE, _ALL, _ALL, _QV),
+        more={"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 1024},
+        mm_tokens_per_image=256,
+    )._replace(kind="images", images=(1, 1, 2)),
+    "llava-1.5-7b seen": _image_text(
+        "llava",
+        "LlavaForConditionalGeneration",
+        ("llama", "32064 4096 11008 32 32 32"),
+        _CLIP,
+        (*_LANGUAGE, _ALL, _ALL, _QV),
+    )._replace(kind="images", images=(1, 1, 2)),
+    "llama-3.2-11b-vision": _image_text(
+        "mllama",
+        "MllamaForConditionalGeneration",
+        ("mllama_text_model", "128256 4096 14336 40 32 8"),
+        {"model_type": "mllama_vision_model"},
+    ),
+}
+
 # What goes together: dtype of the base weights, quantization, PEFT's k-bit preparation, autocast,
 # dtype of the adapters.
 _PLAIN: Final = {
@@ -583,6 +727,7 @@ _PRECISIONS: Final = {
     "decoder": {**_PLAIN, **_QUANTIZED},
     "mixture": {**_PLAIN, "nf4 autocast": _QUANTIZED["nf4 autocast"], "nf4": _QUANTIZED["nf4"]},
     "image-text": {**_PLAIN, **_QUANTIZED},
+    "images": {**_PLAIN, **_QUANTIZED},
     "both": {**_PLAIN, "fp32": _ENCODER["fp32"], "int8": _QUANTIZED["int8 prepared autocast"]},
     "speech": {**_ENCODER, "int8": _QUANTIZED["int8 prepared autocast"]},
     "encoder": _ENCODER,
@@ -594,9 +739,11 @@ _SHAPES: Final = {
     "both": ((2, 512), (4, 256), (8, 128), (8, 256), (1, 512)),
     "speech": ((2, 128), (4, 128), (8, 64), (16, 225)),
     "encoder": _SHORT,
+    "images": ((1, 1280), (2, 1280), (1, 2048), (2, 2048), (4, 1280)),
     "image": ((8, 0), (16, 0), (32, 0), (64, 0)),
 }
 _PER_MODEL: Final = 5
+_SEEN: Final = 20  # of models that get images
 
 
 class Setting(NamedTuple):
@@ -619,16 +766,21 @@ def holdout() -> list[Setting]:
     return list(_draw(HOLDOUT_MODELS))
 
 
+def images() -> list[Setting]:
+    """Settings of image-text models, drawn after the others were."""
+    return list(_draw(IMAGE_MODELS))
+
+
 def _draw(models: Mapping[str, Model]) -> Iterator[Setting]:
     for name, model in models.items():
         chance = random.Random(f"{SEED} {name}")
-        for number in range(_PER_MODEL):
+        for number in range(_SEEN if model.images else _PER_MODEL):
             yield Setting(f"{name}/{number}", model.architecture, _request(model, chance))
 
 
 def _request(model: Model, chance: random.Random) -> dict[str, Any]:
     kind = model.kind
-    causal = kind in ("decoder", "mixture", "image-text")
+    causal = kind in ("decoder", "mixture", "image-text", "images")
     precisions = _PRECISIONS[kind]
     dtype, quantization, prepared, autocast, adapters = precisions[chance.choice(list(precisions))]
     batch, length = chance.choice(_SHAPES.get(kind, _LONG))
@@ -660,6 +812,7 @@ def _request(model: Model, chance: random.Random) -> dict[str, Any]:
     padded = batch > 1 and kind not in ("image", "speech") and chance.random() < 0.4
     if attention == "flash_attention_2":
         padded = False  # its kernel then gets the samples packed, without a mask
+    images = {"images": chance.choice(model.images)} if model.images else {}
     return {
         "config": dict(model.config),
         "cls": model.cls,
@@ -679,10 +832,15 @@ def _request(model: Model, chance: random.Random) -> dict[str, Any]:
         "fused_loss": kind in ("decoder", "mixture") and chance.random() < 0.15,
         "outputs_kept": not autocast and chance.random() < 0.4,
         "accumulates": causal and chance.random() < 0.3,
+        **images,
     }
 
 
 if __name__ == "__main__":
-    for which, settings in (("development", development()), ("holdout", holdout())):
+    for which, settings in (
+        ("development", development()),
+        ("holdout", holdout()),
+        ("images", images()),
+    ):
         for setting in settings:
             print(json.dumps({"set": which, **setting._asdict()}))

@@ -33,6 +33,9 @@ def traced(subject: RecipeSubject, estimate: MemoryEstimate) -> MemoryEstimate:
     except NotTraced as exc:
         reason = "; ".join(filter(None, (estimate.reason, f"not traced: {exc}")))
         return estimate._replace(reason=reason)
+    if "image_tokens" in estimate.assumed:  # a step that was traced has that many, and no others
+        assumed = {**estimate.assumed, "images_per_sequence": request["images"]}
+        estimate = estimate._replace(assumed=assumed)
     return _with_trace(estimate, found)
 
 
@@ -103,6 +106,7 @@ def _settings(run: Run) -> dict[str, Any]:
         "uniform": not run.masked,
         "fused_loss": run.fused_loss,
         "capability": run.capability,
+        "images": run.images,
     }
 
 

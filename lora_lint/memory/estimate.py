@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lora_lint.injection.result import Injection
     from lora_lint.memory.regime import Run
+    from lora_lint.memory.shape import Shape
     from lora_lint.memory.sharding import Sharding, Share
     from lora_lint.memory.step import Peak
     from lora_lint.models.module_tree import ModuleTree
@@ -274,8 +275,27 @@ def _nothing(gpu: Gpu | None, reason: str) -> MemoryEstimate:
     )
 
 
+# Tensors of a tower's width that are kept beside its layers' inputs: the patches, which are a leaf,
+# in the order of windows, the norm's input, the projector's (traced of Qwen2-VL and Qwen2.5-VL).
+_BESIDE_LAYERS: Final = 6
+
+
+def _checkpoints(shape: Shape, run: Run) -> float:
+    """The most that a frozen vision tower which is not described can keep: with checkpointing its
+    patches need a gradient too (``images``), so that each layer keeps its input, and text's
+    embeddings stay beside the sequence. As many patches as make a sequence of image tokens alone.
+    """
+    if shape.patches is None or not run.checkpointing:
+        return 0.0
+    layers, hidden, per_token, _ = shape.patches
+    values = per_token * hidden * (layers + _BESIDE_LAYERS) + shape.stacks[-1].hidden
+    return float(run.tokens * run.plain_bytes * values)
+
+
 class _Trained(NamedTuple):
-    """The model as it is trained; ``reason`` says why there is nothing to estimate."""
+    """The model as it is trained; ``reason`` says why there is nothing to estimate. A model beside
+    a reason is the part that is described, which bounds the need from below.
+    """
 
     trained: Trained | None = None
     model: Model | None = None
@@ -299,10 +319,14 @@ def _read_model(
         return _Trained(trained, reason="activations of replicated layers are not modelled")
     found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]
     others: list[tuple[str, int]] = []
+    stacks = list(shape.stacks)
+    if shape.tower is not None:
+        stacks.append(shape.tower.stack)
+        found.append([[] for _ in shape.tower.stack.layers])
     ranks = {name: entry.r for name, entry in injection.adapted.items() if entry.r > 0}
     rank = math.gcd(*ranks.values())
     for name, r in ranks.items():
-        for number, stack in enumerate(shape.stacks):
+        for number, stack in enumerate(stacks):
             if name.startswith(f"{stack.prefix}."):
                 index, _, inner = name[len(stack.prefix) + 1 :].partition(".")
                 found[number][int(index)].append((inner, r // rank))
@@ -310,19 +334,37 @@ def _read_model(
         else:
             others.append((name, r // rank))
     known = {linear.name for linear in shape.head.linears}
+    known |= {linear.name for linear in shape.tower.maps} if shape.tower else set()
     strange = [name for name, _ in others if name not in known and not _is_small(name)]
-    if strange:
+    reason = _unseen(shape, strange)
+    if strange and reason is None:
         return _Trained(trained, reason=f"activations of an adapted {strange[0]} are not modelled")
     same: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
+    layers = [tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found]
     model = Model(
         shape,
         rank,
-        tuple(tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found),
+        tuple(layers[: len(shape.stacks)]),
         tuple(others),
         head_trained=trained.head > 0,
         embeddings=trained.embeddings,
+        tower=layers[-1] if shape.tower else (),
     )
-    return _Trained(trained, model)
+    return _Trained(trained, model, reason)
+
+
+def _unseen(shape: Shape, names: Sequence[str]) -> str | None:
+    """Why there is no peak where adapted modules are those of a vision tower that is not described;
+    None where they are others, or none.
+    """
+    of_images = tuple(f"{name}." for name in shape.patches.names) if shape.patches else ()
+    if not names or not all(f"{name}.".startswith(of_images) for name in names):
+        return None
+    part = next(one for one in of_images if f"{names[0]}.".startswith(one)).rstrip(".")
+    return (
+        f"what the adapted {part} keeps depends on the images, of which nothing is known; with"
+        " adapters on the language model alone there is an estimate"
+    )
 
 
 def _is_small(name: str) -> bool:
@@ -498,7 +540,7 @@ class Estimator:
                 outputs_kept=kept is True,
             )
             totals.append(dear)
-            highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH)
+            highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH + _checkpoints(model.shape, run))
             certain = sum(least.static.values())
             lows.append(max(certain, cheap.bytes * (1 - error)) + CONTEXT_LOW)
         return min(lows), totals[0], max(highs)
@@ -568,6 +610,8 @@ class Estimator:
                 min(self._certain(self._ways(each)[1].static) for each in self.settings.runs)
                 + CONTEXT_LOW
             )
+            if self.model.model is not None and self.settings.reason is None:
+                low = max(low, self.band(self.settings.runs[0].length)[0])
             least = self._least_weights()
         known["overhead"] = CONTEXT
         verdict, reason = self._verdict(low, None)

@@ -15,8 +15,9 @@ class Run(NamedTuple):
     torch.autocast, as in transformers' Trainer with ``bf16`` or ``fp16``. ``adapter_bytes``: 4 by
     PEFT's autocast_adapter_dtype. ``masked``: the batch is padded, so that attention gets a mask.
     ``fused_loss``: the loss never holds all logits (Liger, cut cross entropy). ``capability``: the
-    GPU's, on which the attention kernel depends. ``keeps_inputs``, ``graph_kept``,
-    ``code`` and ``stable_embedding``: as in ``Profile``.
+    GPU's, on which the attention kernel depends. ``images`` in each sequence, whose tokens are of
+    ``length``. ``keeps_inputs``, ``graph_kept``, ``code`` and ``stable_embedding``: as in
+    ``Profile``.
     """
 
     batch: int
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     graph_kept: bool = False
     code: str = "hf"
     stable_embedding: bool = False
+    images: int = 0
 
     @property
     def tokens(self) -> int:

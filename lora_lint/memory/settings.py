@@ -6,6 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.memory.regime import Run
+from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.weights import FOUR_BIT, Optimizer, dtype_bytes, optimizer
 from lora_lint.recipe import UNKNOWN
 
@@ -156,6 +157,7 @@ class _Reader:
         reentrant = [False]
         if any(checkpointing):
             reentrant = self._switch("reentrant", profile.reentrant, likely=False)
+        images = self._images(length)
         return [
             Run(
                 batch=batch,
@@ -178,8 +180,9 @@ class _Reader:
                 graph_kept=profile.graph_kept,
                 code=profile.code,
                 stable_embedding=profile.stable_embedding and quantized is not None,
+                images=image,
             )
-            for size, double, prepare, auto, check, again, attention, mask, fuse in product(
+            for size, double, prepare, auto, check, again, attention, mask, fuse, image in product(
                 dtypes,
                 doubles,
                 prepared,
@@ -189,8 +192,22 @@ class _Reader:
                 attentions,
                 masked,
                 fused,
+                images,
             )
         ]
+
+    def _images(self, length: int) -> list[int]:
+        """How many images a sequence has, the likeliest first: no setting says, and text alone is
+        possible. Their tokens are part of the length.
+        """
+        shape = read_shape(self.tree)
+        if isinstance(shape, str) or not (shape.tower or shape.patches):
+            return [0]
+        self.assumed["image_tokens"] = "within max_length"
+        if shape.tower is None or shape.tower.tokens > length:
+            return [0]
+        self.assumed["images_per_sequence"] = 1
+        return [1, 0]
 
     def _count(self, value: object, name: str) -> int:
         if isinstance(value, int) and value > 0:

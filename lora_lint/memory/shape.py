@@ -197,12 +197,42 @@ class Head(NamedTuple):
     dropout: bool = False
 
 
+class Tower(NamedTuple):
+    """A vision tower that takes images of one size, with what makes tokens of its output.
+
+    ``stack``: its layers, ``length`` patches an image; the first ``used`` of them have a part in
+    the loss. ``maps`` of the projector, by full names, with an activation between them; where
+    patches are averaged before an only map, ``pooled`` is the norm of what that gives. ``tokens``:
+    of an image in the sequence. ``masked``: an image's tokens see each other, so that attention
+    gets a mask.
+    """
+
+    stack: Stack
+    used: int
+    maps: tuple[Linear, ...]
+    tokens: int
+    pooled: Norm | None = None
+    masked: bool = False
+
+
+class Patches(NamedTuple):
+    """A vision tower that is not described: so many layers of ``hidden`` values a patch, and how
+    many patches make a token of the sequence. ``names`` are the prefixes of what belongs to images.
+    """
+
+    layers: int
+    hidden: int
+    per_token: int
+    names: tuple[str, ...]
+
+
 class Shape(NamedTuple):
     """A model: an encoder's stack where it has one, the decoder's (or the only one), the head.
 
     ``names``: modules whose adapters the form knows, beside those in layers. ``traced`` tells
     whether this family was checked against real steps. ``fixed``: the attention that this family
-    takes whatever the settings say.
+    takes whatever the settings say. ``tower``: of an image-text model, where it is described, or
+    ``patches``, where it is not.
     """
 
     stacks: tuple[Stack, ...]
@@ -210,3 +240,5 @@ class Shape(NamedTuple):
     names: Mapping[str, Linear]
     traced: bool
     fixed: str | None = None
+    tower: Tower | None = None
+    patches: Patches | None = None

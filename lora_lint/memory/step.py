@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lora_lint.memory import litgpt
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
+from lora_lint.memory.images import see
 from lora_lint.memory.passes import Ranks, Setting, layer_pass
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.shape import Attention
@@ -37,8 +38,9 @@ from lora_lint.memory.tape import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from lora_lint.memory.images import Images
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Head, Layer, Norm, Shape, Stack
 
@@ -62,7 +64,7 @@ class Peak(NamedTuple):
 class Model(NamedTuple):
     """A shape with what is trained on it: the rank, in multiples of it the ranks in each layer of
     each stack and those on modules beside the layers, whether the head and the input embeddings are
-    trained, and the values of the latter.
+    trained, and the values of the latter; the ranks in each layer of the vision tower.
     """
 
     shape: Shape
@@ -71,6 +73,7 @@ class Model(NamedTuple):
     others: Ranks = ()
     head_trained: bool = False
     embeddings: int = 0
+    tower: tuple[Ranks, ...] = ()
 
 
 def peaks(model: Model, run: Run) -> list[Peak]:
@@ -80,7 +83,7 @@ def peaks(model: Model, run: Run) -> list[Peak]:
 
 def _key(run: Run) -> Run:
     """What of a run decides a layer's pass."""
-    return run._replace(batch=0, length=0, fused_loss=False, double_quant=False)
+    return run._replace(batch=0, length=0, fused_loss=False, double_quant=False, images=0)
 
 
 class _Figures(NamedTuple):
@@ -97,6 +100,11 @@ class _Figures(NamedTuple):
 class _Step:
     def __init__(self, model: Model, run: Run) -> None:
         self.model, self.run, self.shape = model, run, model.shape
+        self.images: Images | None = None
+        tower = model.shape.tower
+        if tower is not None and run.images:
+            self.images = see(tower, model.tower, model.others, model.rank, run, _key(run))
+            self.run = run = run._replace(masked=run.masked or tower.masked)
         self.key = _key(run)
         self.values = units(run.batch, run.length, model.rank)
         self.stream = run.plain_bytes
@@ -124,6 +132,7 @@ class _Step:
         run, shape = self.run, self.shape
         passes: list[list[Pass]] = []
         flows = run.checkpointing or self.model.embeddings > 0 or run.stable_embedding
+        flows = flows or (self.images is not None and self.images.flows)
         memory: Stack | None = None
         memory_flows = False
         for stack, ranks in zip(shape.stacks, self.model.ranks, strict=True):
@@ -189,11 +198,18 @@ class _Step:
         outputs = number(head.outputs)
         earlier = held + outputs if run.graph_kept else 0.0  # of the step before
         where = "layer recompute" if run.checkpointing else "layer backward"
-        found = []
+        found: list[Peak] = []
         base, later, after = around + self.between(passes), own, held
+        if self.images is not None:
+            every += self.images.gradients
+            casts += self.images.casts
+            found += self.seen(self.images, base, every, own + number(head.gradients), held)
+            base += self.images.kept
+            held += self.images.held
         for index, (stack, figures_of) in enumerate(zip(shape.stacks, layers, strict=True)):
             # held by the frame above
             embeddings = 0.0 if self.own_code else self.tensor(stack, self.stream)
+            embeddings += self.images.outputs if self.images is not None else 0.0
             shared = self.shared_gradient(index)
             ends = _ends(passes[index])
             for place, figure in enumerate(figures_of):
@@ -218,6 +234,18 @@ class _Step:
             end += self.shape.stacks[0].hidden * self.shape.head.size * self.stream
         found.append(Peak("end of backward", end, 0, outputs, every, embedded))
         return found
+
+    def seen(
+        self, images: Images, base: float, every: float, done: float, held: float
+    ) -> Iterator[Peak]:
+        """The moments of the vision tower; ``done`` are the language model's gradients, ``held``
+        what is left of its graph.
+        """
+        yield Peak("forward of the vision tower", base + images.forward, 0, 0, 0, every)
+        for alive, complete, coming in images.backward:
+            gradients = done + complete
+            rest = every - gradients - coming
+            yield Peak("backward of the vision tower", base + held + alive, 0, 0, gradients, rest)
 
     def figures(self, one: Pass) -> _Figures:
         """A pass in bytes."""

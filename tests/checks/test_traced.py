@@ -60,3 +60,16 @@ def test_the_catalogues_own_dimensions_make_a_config(monkeypatch):
     assert (config["hidden_size"], config["num_hidden_layers"]) == (4096, 32)
     assert asked[0]["lora"]["r"] == 16
     assert (asked[0]["batch"], asked[0]["length"]) == (8, 4096)
+
+
+def test_a_step_with_images_is_traced_as_it_is_estimated(monkeypatch):
+    asked = []
+
+    def note(request):
+        asked.append(request["images"])
+        raise NotTraced("enough")
+
+    monkeypatch.setattr(traced, "trace", note)
+    text = BIG.replace("meta-llama/Llama-2-7b-hf", "google/gemma-3-4b-it")
+    assert subject(text, trace=True).memory.assumed["images_per_sequence"] == 1
+    assert set(asked) == {1}

@@ -105,6 +105,8 @@ def test_of_an_image_text_model_the_language_part_is_described():
         (transformers.AutoModelForMaskedLM, transformers.BertConfig()),
         (transformers.AutoModelForCausalLM, transformers.MambaConfig(num_hidden_layers=1)),
         (transformers.AutoModelForSequenceClassification, transformers.DebertaV2Config()),
+        (transformers.AutoModelForImageTextToText, transformers.MllamaConfig()),
+        (transformers.AutoModelForImageTextToText, transformers.Llama4Config()),
     ],
 )
 def test_other_architectures_are_refused_with_a_reason(auto, config):

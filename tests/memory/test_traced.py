@@ -48,6 +48,8 @@ ELSEWHERE = frozenset(
         "qwen2_vl",
     }
     | {"roberta", "t5", "vit", "whisper"}
+    | {"gemma3", "idefics3", "internvl", "llava_next", "mistral3", "qwen3_vl", "qwen3_vl_moe"}
+    | {"smolvlm"}
 )
 
 
@@ -85,6 +87,7 @@ def ratio(run: Request) -> float:
             reentrant=run.checkpointing == "reentrant",
             attention=run.attention or "sdpa",
             masked=not run.uniform,
+            images=run.images,
         ),
         accumulates=run.accumulates,
         outputs_kept=run.outputs_kept,

@@ -20,6 +20,7 @@ from lora_lint.memory.shapes.layers import (
     read_linear,
     read_norm,
 )
+from lora_lint.memory.shapes.towers import read_patches, read_tower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ TRACED: Final = frozenset(
         "falcon",
         "gemma",
         "gemma2",
+        "gemma3",
         "gemma3_text",
         "glm",
         "glm4",
@@ -58,11 +60,15 @@ TRACED: Final = frozenset(
         "granitemoe",
         "helium",
         "hyperclovax",
+        "idefics3",
         "internlm3",
+        "internvl",
         "llama",
         "llava",
+        "llava_next",
         "ministral3",
         "mistral",
+        "mistral3",
         "mixtral",
         "mt5",
         "olmo2",
@@ -77,9 +83,12 @@ TRACED: Final = frozenset(
         "qwen2_vl",
         "qwen3",
         "qwen3_moe",
+        "qwen3_vl",
+        "qwen3_vl_moe",
         "roberta",
         "seed_oss",
         "smollm3",
+        "smolvlm",
         "stablelm",
         "starcoder2",
         "t5",
@@ -89,6 +98,7 @@ TRACED: Final = frozenset(
 )
 _FIRST: Final = ("ForSequenceClassification", "ForImageClassification")
 _CAUSAL: Final = ("ForCausalLM", "LMHeadModel")
+_IMAGE_TEXT: Final = ("ForConditionalGeneration", "ForImageTextToText")
 
 
 @lru_cache(maxsize=16)
@@ -114,7 +124,7 @@ def _read(tree: ModuleTree) -> Shape:
             _stack(tree, *encoder, causal=False, length=length),
             _stack(tree, *decoder, causal=True, cross=True),
         )
-    elif cls.endswith((*_CAUSAL, "ForConditionalGeneration", "ForImageTextToText")):
+    elif cls.endswith((*_CAUSAL, *_IMAGE_TEXT)):
         stacks = (_stack(tree, *_language(tree, containers), causal=True),)
     elif cls.endswith((*_FIRST, "ForTokenClassification")):
         length = _patches(tree) if cls.endswith("ForImageClassification") else None
@@ -125,7 +135,11 @@ def _read(tree: ModuleTree) -> Shape:
     if head.linears[-1].d_in != stacks[-1].hidden:
         raise Unknown(f"{cls} has layers of another width than its head")
     fixed = "eager" if family in facts.EAGER else None
-    return Shape(stacks, head, {}, family in TRACED, fixed)
+    tower, patches = None, None
+    if cls.endswith(_IMAGE_TEXT) and len(stacks) == 1:
+        tower = read_tower(tree)
+        patches = None if tower else read_patches(tree, stacks[0].prefix)
+    return Shape(stacks, head, {}, family in TRACED, fixed, tower, patches)
 
 
 def _is_causal(tree: ModuleTree) -> bool:
@@ -181,7 +195,7 @@ def _stack(
 ) -> Stack:
     family = tree.model_type or ""
     period = facts.SLIDING.get(family)
-    window = tree.facts.get("config", {}).get("sliding_window")
+    window = tree.facts.get("config", {}).get("sliding_window", facts.WINDOWS.get(family))
     read: dict[tuple[int, int | None], Layer] = {}
     layers: list[Layer] = []
     for index, node in enumerate(container.children.values()):

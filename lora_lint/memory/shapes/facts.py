@@ -93,3 +93,5 @@ WIDE_ROUTER: Final = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe"})
 CHOSEN_ROUTER: Final = frozenset({"gpt_oss", "granitemoe"})  # softmax of the chosen alone
 WIDE_WEIGHTS: Final = frozenset({"mixtral", *WIDE_ROUTER})
 SLIDING: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "gpt_oss": 2}
+# Windows of published models whose catalogued config does not tell them (Gemma 3 4b, 12b and 27b).
+WINDOWS: Final = {"gemma3": 1024}

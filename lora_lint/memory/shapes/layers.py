@@ -138,6 +138,8 @@ class LayerReader:
         norms: dict[str, ModuleNode] = {}
         activations: list[str] = []
         sinks = False
+        if self.node.parameters:  # gates of mllama's cross attention
+            raise self.fail(self.node.cls)
         for name, part in _parts(self.node):
             leaf = name.rpartition(".")[2]
             scope = _scope(name)
@@ -349,6 +351,8 @@ class LayerReader:
 
     def _mixture(self, name: str, node: ModuleNode) -> Experts:
         experts = next((k, c) for k, c in node.children.items() if _is_experts(c))
+        if experts[1].cls == "Llama4TextExperts":  # every token goes through all of them
+            raise self.fail(experts[1].cls)
         path = f"{name}.{experts[0]}"
         parameters = experts[1].parameters
         transposed = self.family == "gpt_oss"

@@ -48,6 +48,21 @@ def inputs_of(model: Any, request: Request) -> dict[str, Any]:
             "pixel_values": torch.zeros(pixels, dtype=model.dtype, device="meta"),
             "labels": torch.zeros(batch, dtype=torch.int64, device="meta"),
         }
-    if name.endswith("ForConditionalGeneration"):
-        return {"input_ids": ids, "labels": ids, **mask}
+    if name.endswith(("ForConditionalGeneration", "ForImageTextToText")):
+        images = _images(model, request) if request.images else {}
+        return {"input_ids": ids, "labels": ids, **mask, **images}
     raise ValueError(f"the inputs of {name} are not known")
+
+
+def _images(model: Any, request: Request) -> dict[str, Any]:
+    """So many images a sequence, of the size that a model's vision tower takes; Gemma 3's processor
+    tells images' tokens by ``token_type_ids``, and its model then makes a mask.
+    """
+    vision = model.config.vision_config
+    side = vision.image_size
+    pixels = (request.batch * request.images, getattr(vision, "num_channels", 3), side, side)
+    inputs = {"pixel_values": torch.zeros(pixels, dtype=model.dtype, device="meta")}
+    if model.config.model_type == "gemma3":
+        kinds = (request.batch, request.length)
+        inputs["token_type_ids"] = torch.zeros(kinds, dtype=torch.int64, device="meta")
+    return inputs

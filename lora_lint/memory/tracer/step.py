@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PYTORCH_JIT"] = "0"  # a scripted function hides its calls
+# Whether images' tokens are as many as their features is a question about values.
+os.environ["TRANSFORMERS_DISABLE_TORCH_CHECK"] = "1"
 
 import torch
 import transformers
