@@ -567,7 +567,19 @@ class RecipeSubject:
         profile = for_objective(profile, self.recipe.objective)
         if is_trl and "fused_loss" not in changes and given["fused_loss"] in (None, False):
             profile = profile._replace(fused_loss=self._trl_fuses)
+        if self._batches_are_text:
+            profile = profile._replace(images=False)
         return profile
+
+    @property
+    def _batches_are_text(self) -> bool:
+        """Whether Axolotl collates text alone: it puts pixels into a batch only where
+        ``processor_type`` is written (axolotl 0.19.0 core/builders/causal.py ``build_collator``).
+        """
+        root = self.document.parts[self.recipe.part].node
+        if self.dialect.name != "axolotl" or root.style == "command":
+            return False
+        return root.get("processor_type") is None
 
     def _memory_fields(self) -> dict[str, Any]:
         given = {name: self.value(name) for name in MEMORY_FIELDS}

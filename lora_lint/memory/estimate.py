@@ -393,7 +393,9 @@ class Estimator:
         self.weights = read_weights(tree, every_linear=profile.every_linear)
         self.model = _read_model(tree, config, injection, profile.code)
         self.embeddings = embedding_values(tree)
-        self.reason = self.model.reason or self.settings.reason
+        self.sees = profile.images is not False
+        described = self.model.model is not None and not self.sees  # text does not reach a tower
+        self.reason = (None if described else self.model.reason) or self.settings.reason
         model = self.model.model
         known = model is not None and model.shape.traced and self.settings.usual
         error = TRACED_ERROR if known else GRAMMAR_ERROR
@@ -540,7 +542,8 @@ class Estimator:
                 outputs_kept=kept is True,
             )
             totals.append(dear)
-            highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH + _checkpoints(model.shape, run))
+            unseen = _checkpoints(model.shape, run) if self.sees else 0.0
+            highs.append(dear.bytes * (1 + error) + CONTEXT_HIGH + unseen)
             certain = sum(least.static.values())
             lows.append(max(certain, cheap.bytes * (1 - error)) + CONTEXT_LOW)
         return min(lows), totals[0], max(highs)

@@ -42,8 +42,9 @@ class Profile(NamedTuple):
     ``graph_kept``: a variable of the loop refers to a step's graph until the next forward has
     ended. ``sequences``: how many a sample of the batch has. ``undescribed``: why activations are
     not described. ``reentrant``: checkpoints are torch's reentrant ones, which keep other things
-    while a layer is computed again. ``error``: the closed form's relative error for this framework;
-    None where it is the family's.
+    while a layer is computed again. ``images``: False where batches are of text
+    whatever the model can see. ``error``: the closed form's relative error for this framework; None
+    where it is the family's.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -62,6 +63,7 @@ class Profile(NamedTuple):
     sequences: int = 1
     undescribed: str | None = None
     reentrant: bool | None = False
+    images: bool | None = None
     error: float | None = None
 
 

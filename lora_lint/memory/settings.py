@@ -203,6 +203,8 @@ class _Reader:
         shape = read_shape(self.tree)
         if isinstance(shape, str) or not (shape.tower or shape.patches):
             return [0]
+        if self.profile.images is False:
+            return [0]
         self.assumed["image_tokens"] = "within max_length"
         if shape.tower is None or shape.tower.tokens > length:
             return [0]

@@ -70,6 +70,7 @@ def test_a_step_with_images_is_traced_as_it_is_estimated(monkeypatch):
         raise NotTraced("enough")
 
     monkeypatch.setattr(traced, "trace", note)
-    text = BIG.replace("meta-llama/Llama-2-7b-hf", "google/gemma-3-4b-it")
+    text = f"{BIG}processor_type: AutoProcessor\n"
+    text = text.replace("meta-llama/Llama-2-7b-hf", "google/gemma-3-4b-it")
     assert subject(text, trace=True).memory.assumed["images_per_sequence"] == 1
     assert set(asked) == {1}

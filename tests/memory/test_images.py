@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from lora_lint import estimate_memory, resolve_model
+from lora_lint import Options, estimate_memory, lint_text, resolve_model
 from lora_lint.memory.estimate import CONTEXT_HIGH, TRACED_ERROR
 from lora_lint.memory.profile import TRAINER
 from lora_lint.memory.shapes import read_shape
@@ -185,6 +185,32 @@ def test_what_an_adapted_tower_of_images_of_any_size_keeps_is_not_guessed():
     assert "model.visual" in estimated.reason
     assert "images" in estimated.reason
     assert estimated.low == pytest.approx(language.low, rel=0.001)  # images only add to it
+
+
+def axolotl(*lines):
+    text = """\
+base_model: Qwen/Qwen3-VL-8B-Instruct
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
+sequence_len: 2048
+micro_batch_size: 1
+bf16: true
+gradient_checkpointing: true
+"""
+    options = Options(isolated=True)
+    (recipe,) = lint_text("\n".join([text, *lines]), "train.yaml", options).recipes
+    return recipe.memory
+
+
+def test_axolotl_puts_images_into_a_batch_only_with_a_processor():
+    """Without one the adapted tower does not run: axolotl 0.19.0 core/builders/causal.py."""
+    text, images = axolotl(), axolotl("processor_type: AutoProcessor")
+    assert text.peak is not None
+    assert images.peak is None
+    assert "image_tokens" not in text.assumed
+    assert "image_tokens" in images.assumed
 
 
 def test_a_towers_checkpoints_are_in_the_high_end():
