@@ -1,8 +1,8 @@
 """The closed form of memory against traced steps, setting by setting.
 
-    python tools/memory_form.py trace development|holdout     # traces what is not traced yet
-    python tools/memory_form.py compare development|holdout   # prints what is off in a set
-    python tools/memory_form.py write                         # writes docs/memory-form.md
+    python tools/memory_form.py trace development|holdout|images     # traces what is not yet
+    python tools/memory_form.py compare development|holdout|images   # prints what is off in a set
+    python tools/memory_form.py write                                # writes docs/memory-form.md
 
 Traces are kept in ``build/memory-form/traces.jsonl``, one a line, under a digest of the request: an
 interrupted run goes on where it was, and a second comparison traces nothing. Needs torch,
@@ -32,8 +32,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory-form.md"
 HEAD = """
 # The closed form of memory against traced steps
 
-Made by `python tools/memory_form.py trace development`, `… trace holdout` and `… write`, with
-torch {}, transformers {} and peft {}.
+Made by `python tools/memory_form.py trace development`, `… trace holdout`, `… trace images` and
+`… write`, with torch {}, transformers {} and peft {}.
 
 Each setting is traced: one real training step of the real model with real PEFT on the meta device
 (`lora_lint/memory/tracer`), every storage followed, deep models extrapolated from two depths. The
@@ -55,7 +55,12 @@ NOTES = {
         " which torch's autocast empties (bart-large/0)."
     ),
     "development": "The settings that the form was developed on.",
+    "images": (
+        "Image-text models. Those named `seen` get one or two images in each sequence, with the"
+        " vision tower adapted or not; the others get text, with the language model adapted."
+    ),
 }
+TITLES = {"holdout": "Holdout", "development": "Development", "images": "Images"}
 SETS = {"development": development, "holdout": holdout, "images": images}
 
 
@@ -258,7 +263,7 @@ def write() -> None:
     import transformers
 
     parts = [HEAD.format(torch.__version__, transformers.__version__, peft.__version__).strip()]
-    for which, title in (("holdout", "Holdout"), ("development", "Development")):
+    for which, title in TITLES.items():
         result = compare(SETS[which]())
         parts.append("\n".join([f"## {title}", "", NOTES[which], "", *table(result)]))
         parts.append("\n".join([f"### {title}: the largest errors", "", *worst(result)]))
