@@ -58,6 +58,10 @@ NOTES = {
     "images": (
         "Image-text models. Those named `seen` get one or two images in each sequence, with the"
         " vision tower adapted or not; the others get text, with the language model adapted."
+        " What the form leaves out is in llava-1.5-7b seen/10: transformers' Trainer switches off"
+        " `use_cache` of the whole config only, so that the language model makes a KV cache, of"
+        " which fp32 keys and values under autocast are there beside their 16-bit copies until the"
+        " forward has ended."
     ),
 }
 TITLES = {"holdout": "Holdout", "development": "Development", "images": "Images"}
