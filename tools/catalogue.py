@@ -80,6 +80,8 @@ DATA = Path(__file__).parent.parent / "lora_lint" / "data" / "models"
 # tree.
 OWN_FACTS = ("max_position_embeddings", "sliding_window", "num_experts_per_tok")
 ALSO_CALLED = {"n_positions": "max_position_embeddings"}
+# Models whose config.json was only found as that of their release in fewer bits.
+COPIES_OF_QUANTIZED = ("meta-llama/Llama-4-Maverick-17B-128E",)
 # Releases that descend from a model whose name theirs does not contain, as their model cards say.
 LINEAGE = {
     "codellama/CodeLlama-7b-Python-hf": "meta-llama/Llama-2-7b-hf",
@@ -198,6 +200,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _entry(row: dict[str, Any], values: dict[str, Any], evidence: list[str], source: str) -> Entry:
     quantization = ConfigFile(values).quantization
+    if row["model_id"] in COPIES_OF_QUANTIZED:
+        quantization = None
     values.pop("quantization_config", None)
     architecture = (values.get("architectures") or [None])[0]
     published = row["params_published"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from lora_lint.checks.registry import check
-from lora_lint.diagnostics import Finding, Note, Set, Wish
+from lora_lint.diagnostics import Finding, Note, Remove, Set, Wish
 from lora_lint.facts import version_key
+from lora_lint.models import catalogue
+from lora_lint.models.resolve import Resolution
 from lora_lint.neighbours import Section, zero_stage
 
 if TYPE_CHECKING:
@@ -25,6 +27,33 @@ _OF_WEIGHTS: Final = re.compile(r"pissa(_niter_\d+)?|corda|mica|orthogonal")
 _LITERAL_SINCE: Final = "0.47.0"
 # The release in which TrainingArguments means FSDP2 where no version is written.
 _FSDP2_SINCE: Final = "5.10.0"
+# Frameworks that hand their BitsAndBytesConfig to from_pretrained as it is: trl 1.16.0
+# trainer/utils.py, axolotl 0.19.0 loaders/model.py, oumi 0.9 builders/models.py, ms_swift 4.6.0
+# model/register.py, openrlhf 0.11.2 models/actor.py, ludwig 0.11.0 utils/llm_utils.py,
+# llamafactory 0.9.5 v1/core/model_engine.py, autotrain_advanced 0.8.36 trainers/clm/utils.py.
+_PASSED_ON: Final = frozenset(
+    ("autotrain", "axolotl", "llama_factory_v1", "ludwig", "ms_swift", "openrlhf", "oumi")
+) | {"peft_python", "trl"}
+# What Axolotl takes from the model's config.json in any case (``_set_quantization_config``).
+_AXOLOTL_KEEPS: Final = ("gptq", "awq")
+# What can load the model in the place of LLaMA-Factory's own code.
+_OTHER_LOADERS: Final = ("use_unsloth", "use_kt")
+# What it makes whole (llamafactory 0.9.5 model/model_utils/quantization.py).
+_MADE_WHOLE: Final = ("mxfp4", "fp8")
+# The methods of published weights that transformers 4.56.0 knows (quantizers/auto.py); weights of
+# another one it loads as if they were not quantized.
+_METHODS: Final = frozenset(
+    ("aqlm", "auto-round", "awq", "bitnet", "compressed-tensors", "eetq", "fbgemm_fp8", "fp8")
+) | {"fp_quant", "gptq", "higgs", "hqq", "mxfp4", "quanto", "quark", "spqr", "torchao", "vptq"}
+# Releases of transformers: the first in which the settings of a run and of a model are merged
+# (quantizers/auto.py ``merge_quantization_configs``), which fails at once for some methods; the
+# first that refuses all of another kind; the first that finds those of a text model as well.
+_MERGED_SINCE: Final = "4.38.0"
+_REFUSED_AT_ONCE: Final = ("gptq", "awq")
+_REFUSED_SINCE: Final = "4.56.0"
+_NESTED_SINCE: Final = "5.13.0"
+
+_Outcome = Literal["kept", "made whole", "refused", "either"]
 
 
 @check("QT501")
@@ -233,3 +262,80 @@ def resize_quantized_embedding(subject: RecipeSubject) -> Iterator[Finding]:
             notes=(Note("", "quantization_bit"),),
             help='LLaMA-Factory stops with "Cannot resize embedding layers of a quantized model"',
         )
+
+
+@check("QT513")
+def checkpoint_quantized_otherwise(subject: RecipeSubject) -> Iterator[Finding]:
+    """Weights that are published quantized, which the run wants quantized in another way."""
+    held = subject.tree.facts.get("checkpoint_quantization") if subject.tree else None
+    bits = subject.recipe["quantization"]
+    if held is None or bits.value not in _PACKED or bits.path is None:
+        return
+    outcome = _outcome(subject, held)
+    if outcome is None or _width(held) == _width(bits.value):
+        return
+    key, width = str(bits.path[-1]), _width(held)
+    recorded = _is_recorded(subject)
+    published = (
+        f"{subject.model_name} is published {f'in {width} bits' if width else f'as {held} weights'}"
+        f"{'' if recorded else ', by its name'}"
+    )
+    removed = Wish(f"delete {key}", (Remove(bits.path),))
+    yield Finding(
+        f"{key} has no effect: {published}"
+        if outcome in ("kept", "made whole")
+        else f"{key} can't quantize the model: {published}",
+        field="quantization",
+        severity=None if outcome == "refused" and recorded else "warning",
+        help={
+            "kept": "the weights are trained as they are published",
+            "made whole": f"{subject.dialect.title} trains them in 16 bits",
+            "refused": "transformers takes no BitsAndBytesConfig for them and stops; what is "
+            "published in 16 bits can be loaded in fewer",
+            "either": f"transformers {subject.transformers} keeps them as they are, or stops",
+        }[outcome],
+        wishes=(removed,) if outcome == "kept" or held in _REFUSED_AT_ONCE else (),
+    )
+
+
+def _outcome(subject: RecipeSubject, held: str) -> _Outcome | None:
+    """What becomes of weights that are published otherwise than the run loads them; None where
+    that is not known.
+    """
+    release, name = version_key(subject.transformers), subject.dialect.name
+    if held not in (*_METHODS, *_PACKED):
+        return None
+    if name == "llama_factory":
+        if subject.recipe.private.get("other_way") in _OTHER_LOADERS:
+            return None
+        return "made whole" if held in _MADE_WHOLE else "kept"
+    if name not in _PASSED_ON or release < version_key(_MERGED_SINCE):
+        return None
+    if release < version_key(_NESTED_SINCE) and _is_nested(subject):
+        return None
+    if held in _PACKED or (name == "axolotl" and held in _AXOLOTL_KEEPS):
+        return "kept"
+    refused = held in _REFUSED_AT_ONCE or release >= version_key(_REFUSED_SINCE)
+    return "refused" if refused else "either"
+
+
+def _width(kind: str) -> int | None:
+    """The bits of weights of bitsandbytes, None for those of another method."""
+    return 4 if kind in _FOUR_BITS else 8 if kind in _PACKED else None
+
+
+def _is_recorded(subject: RecipeSubject) -> bool:
+    """Whether the model's own config.json says how its weights are published: not a name alone,
+    and not the config of a model that it is made from.
+    """
+    found = subject.resolution
+    if not isinstance(found, Resolution) or found.known_as is not None:
+        return False
+    entry = catalogue.model(found.id) if found.source.startswith("catalogue") else None
+    return not found.source.startswith("catalogue") or bool(entry and entry.quantization)
+
+
+def _is_nested(subject: RecipeSubject) -> bool:
+    """Whether only the text model of a model on this disk says that it is quantized."""
+    config = subject.model_config
+    return config is not None and config.value("quantization_config") is None

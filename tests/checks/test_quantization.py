@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lora_lint import Options, lint_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PYTHON = """from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -135,3 +141,135 @@ def test_fsdp_can_not_flatten_bytes(dtype: str, answer: str) -> None:
     command = [sys.executable, "-c", FSDP.format(dtype=dtype)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.stdout.strip().splitlines()[-1:] == [answer], ran.stderr[-500:]
+
+
+# QT513 -------------------------------------------------------------------------------------------
+
+# The settings of published weights as config.json has them, for methods that need no package.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "mxfp4": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
+    "int8": {"quant_method": "bitsandbytes", "load_in_8bit": True},
+    "modelopt": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    "none": {},
+}
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 4,
+    "vocab_size": 256,
+}
+WIDTHS = {"load_in_4bit": 4, "load_in_8bit": 8}
+
+
+def answer_of_transformers(published: dict[str, Any], switch: str) -> str:
+    """What real transformers does with a BitsAndBytesConfig for weights that are published so:
+    ``refused``, the switch of what it loads, or ``not merged``.
+    """
+    auto = pytest.importorskip("transformers.quantizers.auto")
+    merger = auto.AutoHfQuantizer
+    if not published or not merger.supports_quant_method(published):
+        return "not merged"
+    wanted = auto.BitsAndBytesConfig(**{switch: True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            merged = merger.merge_quantization_configs(dict(published), wanted)
+        except ValueError as exc:
+            if "but you are passing a BitsAndBytesConfig config" not in str(exc):
+                raise
+            return "refused"
+    return next(name for name in WIDTHS if getattr(merged, name))
+
+
+def written_for(framework: str, model: str, switch: str) -> tuple[str, str]:
+    """A config that loads a model with bitsandbytes, and what it is called."""
+    if framework == "python":
+        text = PYTHON.format(bits=f"{switch}=True, bnb_4bit_compute_dtype='bfloat16'", more="")
+        return text.replace("meta-llama/Llama-3.1-8B", model), "train.py"
+    if framework == "axolotl":
+        more = f"{switch}: true\n"
+        text = AXOLOTL.format(adapter="qlora" if "4" in switch else "lora", more=more)
+    elif framework == "llama_factory":
+        text = "model_name_or_path: meta-llama/Llama-3.1-8B\nstage: sft\nfinetuning_type: lora\n"
+        text += "template: llama3\ndo_train: true\nlora_rank: 8\nlora_alpha: 16\nlora_target: all\n"
+        text += f"quantization_bit: {WIDTHS[switch]}\n"
+    else:
+        text = TRL.replace("fsdp: full_shard auto_wrap\n", "").replace("load_in_4bit", switch)
+    return text.replace("meta-llama/Llama-3.1-8B", model), "train.yaml"
+
+
+def verdict(text: str, path: str, **options: str) -> str | None:
+    report = lint_text(text, path, Options(select=("QT513",), isolated=True, **options))
+    return next((d.severity for d in report.diagnostics), None)
+
+
+@pytest.mark.parametrize("framework", ["trl", "python"])
+@pytest.mark.parametrize("switch", WIDTHS)
+@pytest.mark.parametrize("held", PUBLISHED)
+def test_what_transformers_does_with_published_weights(
+    held: str, switch: str, framework: str, tmp_path: Path
+) -> None:
+    """Refused is an error, another width than the setting's a warning, the rest is silent."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    own = {"quantization_config": PUBLISHED[held]} if PUBLISHED[held] else {}
+    (folder / "config.json").write_text(json.dumps(LLAMA | own), encoding="utf-8")
+    answer = answer_of_transformers(PUBLISHED[held], switch)
+    expected = {"refused": "error", "not merged": None, switch: None}.get(answer, "warning")
+    text, name = written_for(framework, str(folder), switch)
+    assert verdict(text, str(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("framework", "model", "expected"),
+    [
+        ("trl", "openai/gpt-oss-20b", "error"),
+        ("trl", "TheBloke/Llama-2-7B-GPTQ", "warning"),  # only its name says so
+        ("trl", "unsloth/gpt-oss-20b", "warning"),  # a copy
+        ("trl", "unsloth/gpt-oss-20b-BF16", None),
+        ("trl", "unsloth/Meta-Llama-3.1-8B-bnb-4bit", None),
+        ("axolotl", "openai/gpt-oss-20b", "error"),
+        ("axolotl", "TheBloke/Llama-2-7B-GPTQ", "warning"),
+        ("llama_factory", "openai/gpt-oss-20b", "warning"),
+        ("llama_factory", "TheBloke/Llama-2-7B-GPTQ", "warning"),
+        ("llama_factory", "meta-llama/Llama-3.1-8B", None),
+    ],
+)
+def test_by_framework_and_model(framework: str, model: str, expected: str | None) -> None:
+    assert verdict(*written_for(framework, model, "load_in_4bit")) == expected
+
+
+@pytest.mark.parametrize(
+    ("transformers", "held", "expected"),
+    # Run once with these releases: fp8 is kept in 4.55.4 and refused from 4.56 on, gptq fails in
+    # all ("'BitsAndBytesConfig' object has no attribute 'get_loading_attributes'").
+    [
+        ("4.55.4", "fp8", "warning"),
+        ("4.55.4", "gptq", "error"),
+        ("4.57.6", "fp8", "error"),
+        ("4.57.6", "gptq", "error"),
+    ],
+)
+def test_by_release(transformers: str, held: str, expected: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = LLAMA | {"quantization_config": PUBLISHED[held]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    text, name = written_for("trl", str(folder), "load_in_4bit")
+    versions = {"transformers_version": transformers, "peft_version": "0.17.0"}
+    assert verdict(text, str(tmp_path / name), **versions) == expected
+
+
+def test_another_width_of_bitsandbytes_has_no_effect() -> None:
+    text, name = written_for("trl", "unsloth/Meta-Llama-3.1-8B-bnb-4bit", "load_in_8bit")
+    report = lint_text(text, name, Options(select=("QT513",), isolated=True))
+    (found,) = report.diagnostics
+    assert found.message.startswith("load_in_8bit has no effect: ")
+    assert "published in 4 bits" in found.message

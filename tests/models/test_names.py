@@ -109,6 +109,8 @@ def test_the_name_says_how_weights_are_held(name, held):
         ("deepseek-ai/DeepSeek-V3", "fp8"),
         ("TheBloke/Llama-2-13B-GPTQ", "gptq"),
         ("meta-llama/Llama-2-13b-hf", None),
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", None),
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", "fp8"),
     ],
 )
 def test_a_tree_knows_how_the_weights_are_published(name, held):
