@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 from lora_lint.checks.registry import check
@@ -22,6 +23,8 @@ _FOUR_BITS: Final = ("nf4", "fp4")
 _PACKED: Final = (*_FOUR_BITS, "int8")
 # Initialisations that need the weights themselves, in floating point.
 _OF_WEIGHTS: Final = re.compile(r"pissa(_niter_\d+)?|corda|mica|orthogonal")
+# Where Axolotl is told to start with LoftQ.
+_AXOLOTL_LOFTQ: Final = ("peft", "loftq_config")
 # The release from which bitsandbytes computes in the dtype that it is told (nn/modules.py,
 # `compute_type_is_set`); older ones take that of the input.
 _LITERAL_SINCE: Final = "0.47.0"
@@ -250,6 +253,51 @@ def initialisation_of_quantized(subject: RecipeSubject) -> Iterator[Finding]:
         if "init_lora_weights" in subject.dialect.slots
         else (),
     )
+
+
+@check("QT509")
+def loftq_of_quantized(subject: RecipeSubject) -> Iterator[Finding]:
+    """LoftQ, which quantizes the weights itself, meets packed ones."""
+    bits, to = subject.value("quantization"), _loftq_bits(subject)
+    whole_anyway = bits == "int8" and to == 8  # what it rounds again is whole numbers already
+    if bits not in _PACKED or to is None or whole_anyway or subject.dialect.name == "unsloth":
+        return
+    written = subject.states("init_lora_weights")
+    yield Finding(
+        f"LoftQ needs weights in floating point; the base model is loaded in {_width(bits)} bits",
+        field="init_lora_weights" if written else None,
+        path=None if written else _AXOLOTL_LOFTQ,
+        severity=None if subject.run_is_certain else "warning",
+        help=(
+            "it takes the bytes for weights: "
+            + (
+                "the adapters get the shape of packed ones, and the first step stops"
+                if bits in _FOUR_BITS
+                else "the adapters start from noise, and the model with them"
+            )
+            + "; load the model in 16 bits, or call replace_lora_weights_loftq instead"
+        ),
+        wishes=(Wish("init_lora_weights: true", (Set("init_lora_weights", True),)),)
+        if written and "init_lora_weights" in subject.dialect.slots
+        else (),
+    )
+
+
+def _loftq_bits(subject: RecipeSubject) -> object:
+    """The bits that LoftQ quantizes to; None where the run does not start with it, or says so in a
+    way that PEFT refuses.
+    """
+    if subject.dialect.name == "axolotl":  # 0.19.0 loaders/adapter.py; 4 where nothing is written
+        section = subject.document.parts[subject.recipe.part].node.at(_AXOLOTL_LOFTQ)
+        if section is None or section.kind != "mapping":
+            return None
+        told = section.get("loftq_bits")
+        return told.value if told else 4
+    config = subject.recipe["loftq_config"]
+    if subject.value("init_lora_weights") != "loftq" or not isinstance(config.value, Mapping):
+        return None
+    usual = 4 if (config.detail or "").endswith("LoftQConfig") else None
+    return config.value.get("loftq_bits", usual)
 
 
 @check("QT510")

@@ -143,6 +143,56 @@ def test_fsdp_can_not_flatten_bytes(dtype: str, answer: str) -> None:
     assert ran.stdout.strip().splitlines()[-1:] == [answer], ran.stderr[-500:]
 
 
+@pytest.mark.parametrize(
+    ("bits", "to", "expected"),
+    # Run once with peft 0.21.2 and bitsandbytes 0.50.2: 4 bits stop in the first step, 8 bits start
+    # from noise, but for those that LoftQ rounds to 8 bits.
+    [
+        ("load_in_4bit", "LoftQConfig(loftq_bits=4)", {"QT509": "error"}),
+        ("load_in_4bit", "LoftQConfig(loftq_bits=8)", {"QT509": "error"}),
+        ("load_in_4bit", "LoftQConfig()", {"QT509": "error"}),
+        ("load_in_8bit", "{'loftq_bits': 4, 'loftq_iter': 1}", {"QT509": "error"}),
+        ("load_in_8bit", "LoftQConfig(loftq_bits=8)", {}),
+        ("load_in_4bit", "settings()", {}),
+        ("load_in_4bit", "{}", {}),  # PEFT refuses that itself
+        (None, "LoftQConfig(loftq_bits=4)", {}),
+    ],
+)
+def test_loftq(bits: str | None, to: str, expected: dict[str, str]) -> None:
+    text = PYTHON.format(
+        bits=f"{bits}=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype='bfloat16'",
+        more=f", init_lora_weights='loftq', loftq_config={to}",
+    ).replace("import LoraConfig,", "import LoftQConfig, LoraConfig,")
+    if bits is None:
+        text = text.replace("quantization_config=bits, ", "")
+    assert codes(text, "train.py") == expected
+
+
+@pytest.mark.parametrize(
+    ("adapter", "loftq", "told"),
+    [
+        ("qlora", "loftq_bits: 4", True),
+        ("qlora", "", False),  # no mapping
+        ("lora", "loftq_bits: 4", False),  # which quantizes nothing in 4 bits
+    ],
+)
+def test_loftq_in_axolotl(adapter: str, loftq: str, told: bool) -> None:
+    more = f"load_in_4bit: true\npeft:\n  loftq_config:\n    {loftq}\n"
+    found = codes(AXOLOTL.format(adapter=adapter, more=more), "train.yaml")
+    assert ("QT509" in found) is told
+
+
+def test_loftq_gives_packed_weights_adapters_of_their_own_shape() -> None:
+    """Two 4-bit values in a byte, in one column: whatever the rank, the adapters have one row."""
+    torch = pytest.importorskip("torch")
+    utilities = pytest.importorskip("peft.utils.loftq_utils")
+    decompose = utilities._low_rank_decomposition
+    packed = decompose(torch.rand(64 * 32 // 2, 1), reduced_rank=8)
+    assert (packed["R"].shape, packed["L"].shape) == ((1, 1), (1024, 1))
+    whole = decompose(torch.rand(64, 32), reduced_rank=8)
+    assert (whole["R"].shape, whole["L"].shape) == ((8, 32), (64, 8))
+
+
 # QT513 -------------------------------------------------------------------------------------------
 
 # The settings of published weights as config.json has them, for methods that need no package.
