@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 from lora_lint.checks.registry import check
+from lora_lint.checks.training import cuts_adapters_off
 from lora_lint.diagnostics import Finding, Note, Remove, Set, Wish
 from lora_lint.facts import version_key
 from lora_lint.models import catalogue
@@ -309,6 +310,21 @@ def resize_quantized_embedding(subject: RecipeSubject) -> Iterator[Finding]:
             field="resize_vocab",
             notes=(Note("", "quantization_bit"),),
             help='LLaMA-Factory stops with "Cannot resize embedding layers of a quantized model"',
+        )
+
+
+@check("QT512")
+def missing_kbit_preparation(subject: RecipeSubject) -> Iterator[Finding]:
+    """A quantized model whose adapters get no gradient, since nothing prepares it."""
+    if subject.value("quantization") in _PACKED and cuts_adapters_off(subject):
+        yield Finding(
+            "nothing prepares the quantized model for reentrant gradient checkpointing: no "
+            "gradient reaches the adapters",
+            field="gradient_checkpointing",
+            notes=(Note("here it is quantized", "quantization"),),
+            help='backward stops with "element 0 of tensors does not require grad"; '
+            "model = prepare_model_for_kbit_training(model) before get_peft_model mends it, or "
+            "gradient_checkpointing_kwargs={'use_reentrant': False}",
         )
 
 

@@ -50,14 +50,8 @@ def fp16_and_bf16(subject: RecipeSubject) -> Iterator[Finding]:
 @check("TR605")
 def reentrant_checkpointing_no_grad(subject: RecipeSubject) -> Iterator[Finding]:
     """Reentrant checkpointing cuts the adapters off: nothing before them has a gradient."""
-    settings = subject.value("gradient_checkpointing_kwargs")
-    if subject.value("gradient_checkpointing") is not True or _makes_inputs_require_grad(subject):
-        return
-    if subject.states("gradient_checkpointing_kwargs") or settings is not None:
-        if not isinstance(settings, dict) or settings.get("use_reentrant") is not True:
-            return
-    elif subject.recipe["gradient_checkpointing_kwargs"].origin == "unknown":
-        return
+    if subject.value("quantization") not in (None, "none") or not cuts_adapters_off(subject):
+        return  # QT512 speaks of quantized models
     yield Finding(
         "reentrant gradient checkpointing with frozen embeddings: no gradient reaches the adapters",
         field="gradient_checkpointing",
@@ -65,6 +59,16 @@ def reentrant_checkpointing_no_grad(subject: RecipeSubject) -> Iterator[Finding]
         "gradient_checkpointing_kwargs={'use_reentrant': False}, or "
         "model.enable_input_require_grads(), mends it",
     )
+
+
+def cuts_adapters_off(subject: RecipeSubject) -> bool:
+    """Whether checkpointing is reentrant and nothing else brings a gradient to the adapters."""
+    settings = subject.value("gradient_checkpointing_kwargs")
+    if subject.value("gradient_checkpointing") is not True or _makes_inputs_require_grad(subject):
+        return False
+    if subject.states("gradient_checkpointing_kwargs") or settings is not None:
+        return isinstance(settings, dict) and settings.get("use_reentrant") is True
+    return subject.recipe["gradient_checkpointing_kwargs"].origin != "unknown"
 
 
 def _makes_inputs_require_grad(subject: RecipeSubject) -> bool:
@@ -83,9 +87,7 @@ def _makes_inputs_require_grad(subject: RecipeSubject) -> bool:
     if any(word in subject.document.text for word in _ENABLES):
         return True
     trained = (subject.value("modules_to_save"), subject.value("target_modules"))
-    return subject.value("quantization") not in (None, "none") or any(
-        "emb" in str(value) or "wte" in str(value) for value in trained
-    )
+    return any("emb" in str(value) or "wte" in str(value) for value in trained)
 
 
 @check("TR611")

@@ -193,6 +193,43 @@ def test_loftq_gives_packed_weights_adapters_of_their_own_shape() -> None:
     assert (whole["R"].shape, whole["L"].shape) == ((8, 32), (64, 8))
 
 
+TRAINED = PYTHON.replace("BitsAndBytesConfig\n", "BitsAndBytesConfig, Trainer, TrainingArguments\n")
+TRAINED += "args = TrainingArguments('out', gradient_checkpointing=True{checkpointing})\n"
+TRAINED += "trainer = Trainer(model, args)\n"
+PREPARED = "model = get_peft_model(prepare_model_for_kbit_training(model)"
+
+
+@pytest.mark.parametrize("bits", ["load_in_4bit=True", "load_in_8bit=True", "switches()"])
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize(
+    ("reentrant", "transformers", "gradients"),
+    # Run once with bitsandbytes 0.50.2: whether an unprepared model's adapters get any.
+    [
+        (None, "4.57.6", False),
+        (True, "4.57.6", False),
+        (False, "4.57.6", True),
+        (None, "5.23.0", True),
+        (True, "5.23.0", True),
+    ],
+)
+def test_kbit_preparation(
+    reentrant: bool | None, transformers: str, gradients: bool, prepared: bool, bits: str
+) -> None:
+    given = f", gradient_checkpointing_kwargs={{'use_reentrant': {reentrant}}}"
+    text = TRAINED.format(
+        bits=bits if "=" in bits else f"load_in_4bit={bits}",
+        more="",
+        checkpointing=given if reentrant is not None else "",
+    ).replace("import LoraConfig,", "import LoraConfig, prepare_model_for_kbit_training,")
+    if prepared:
+        text = text.replace("model = get_peft_model(model", PREPARED)
+    else:
+        text = text.replace(" prepare_model_for_kbit_training,", "")
+    found = codes(text, "t.py", peft_version="0.18.1", transformers_version=transformers)
+    expected = None if gradients or prepared or bits == "switches()" else "warning"
+    assert found.get("QT512") == expected
+
+
 # QT513 -------------------------------------------------------------------------------------------
 
 # The settings of published weights as config.json has them, for methods that need no package.
