@@ -131,7 +131,9 @@ def quantized_full_finetune(subject: RecipeSubject) -> Iterator[Finding]:
 def fp4_by_default(subject: RecipeSubject) -> Iterator[Finding]:
     """Nobody chose fp4: it is BitsAndBytesConfig's default."""
     kind = subject.recipe["bnb_4bit_quant_type"]
-    if subject.value("load_in_4bit") is True and kind.origin == "default" and kind.value == "fp4":
+    if subject.value("load_in_4bit") is not True or _published(subject) in _PACKED:
+        return
+    if kind.origin == "default" and kind.value == "fp4":
         yield Finding(
             "bnb_4bit_quant_type is not set and defaults to fp4; QLoRA is nf4",
             field="load_in_4bit",
@@ -147,6 +149,8 @@ def float32_compute_dtype(subject: RecipeSubject) -> Iterator[Finding]:
     if subject.value("load_in_4bit") is not True or dtype.origin != "default":
         return
     if dtype.value != "float32" or subject.value("dtype") in ("float32", "torch.float32"):
+        return
+    if _published(subject) in _PACKED:
         return
     yield Finding(
         "bnb_4bit_compute_dtype is not set: every quantized layer computes in float32",
@@ -331,8 +335,7 @@ def missing_kbit_preparation(subject: RecipeSubject) -> Iterator[Finding]:
 @check("QT513")
 def checkpoint_quantized_otherwise(subject: RecipeSubject) -> Iterator[Finding]:
     """Weights that are published quantized, which the run wants quantized in another way."""
-    held = subject.tree.facts.get("checkpoint_quantization") if subject.tree else None
-    bits = subject.recipe["quantization"]
+    held, bits = _published(subject), subject.recipe["quantization"]
     if held is None or bits.value not in _PACKED or bits.path is None:
         return
     outcome = _outcome(subject, held)
@@ -381,6 +384,13 @@ def _outcome(subject: RecipeSubject, held: str) -> _Outcome | None:
         return "kept"
     refused = held in _REFUSED_AT_ONCE or release >= version_key(_REFUSED_SINCE)
     return "refused" if refused else "either"
+
+
+def _published(subject: RecipeSubject) -> str | None:
+    """How the model's weights are published where they are quantized. What bitsandbytes has
+    quantized keeps all of its own settings.
+    """
+    return subject.tree.facts.get("checkpoint_quantization") if subject.tree else None
 
 
 def _width(kind: str) -> int | None:

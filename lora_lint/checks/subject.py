@@ -319,15 +319,15 @@ class RecipeSubject:
     @property
     def quantization(self) -> Any:
         """How the base weights are held in training: as the run says, else as they are published;
-        None where they are not quantized. Weights that are published by another method than
-        bitsandbytes' stay so: transformers takes no other for them (transformers 5.23.0
-        quantizers/auto.py ``merge_quantization_configs``).
+        None where they are not quantized. Weights that are published quantized stay so:
+        transformers takes no other method for them, and none of a run's settings for those of
+        bitsandbytes (transformers 5.23.0 quantizers/auto.py ``merge_quantization_configs``).
         """
         stated = self.value("quantization")
         stated = None if stated == "none" else stated
         held = self.tree.facts.get("checkpoint_quantization") if self.tree else None
         if held is None or held in _BITSANDBYTES:
-            return held if stated is None else stated
+            return held or stated
         if _MADE_WHOLE.get(held, "") in (None, self.dialect.name) and stated is None:
             return None
         return held
@@ -584,7 +584,7 @@ class RecipeSubject:
     def _memory_fields(self) -> dict[str, Any]:
         given = {name: self.value(name) for name in MEMORY_FIELDS}
         held = self.quantization
-        if held is not None and given["quantization"] in (None, "none"):
+        if held is not None and held != given["quantization"]:
             given["double_quant"] = UNKNOWN  # as the weights are published
         return given | {"quantization": held}
 

@@ -354,6 +354,26 @@ def test_by_release(transformers: str, held: str, expected: str, tmp_path: Path)
     assert verdict(text, str(tmp_path / name), **versions) == expected
 
 
+def test_the_settings_of_published_bits_are_not_those_of_the_run() -> None:
+    """A run's 4-bit type and dtype go nowhere: real transformers keeps those of the checkpoint."""
+    auto = pytest.importorskip("transformers.quantizers.auto")
+    own = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": "bfloat16",
+    }
+    wanted = auto.BitsAndBytesConfig(load_in_4bit=True)
+    with pytest.warns(UserWarning, match="from the model will be used"):
+        merged = auto.AutoHfQuantizer.merge_quantization_configs(own, wanted)
+    assert merged.bnb_4bit_quant_type == "nf4"
+    assert str(merged.bnb_4bit_compute_dtype) == "torch.bfloat16"
+    text = PYTHON.format(bits="load_in_4bit=True", more="")
+    assert set(codes(text, "train.py")) == {"QT504", "QT505"}
+    published = text.replace("meta-llama/Llama-3.1-8B", "unsloth/Meta-Llama-3.1-8B-bnb-4bit")
+    assert codes(published, "train.py") == {}
+
+
 def test_another_width_of_bitsandbytes_has_no_effect() -> None:
     text, name = written_for("trl", "unsloth/Meta-Llama-3.1-8B-bnb-4bit", "load_in_8bit")
     report = lint_text(text, name, Options(select=("QT513",), isolated=True))
