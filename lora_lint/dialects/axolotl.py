@@ -30,16 +30,20 @@ from lora_lint.dialects.base import (
 from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.options import Options, config_file, parsed, restated
 from lora_lint.dialects.tables import PYDANTIC, judged, table
+from lora_lint.documents.document import NotEditable
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lora_lint.diagnostics import KeyPath
+    from lora_lint.diagnostics import Edit, KeyPath
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
 
+# Liger's loss (integrations/liger/args.py), and what brings it.
+_FUSED: Final = "liger_fused_linear_cross_entropy"
+_LIGER: Final = "axolotl.integrations.liger.LigerPlugin"
 _KEYS: Final = {
     "base_model": "base_model",
     "r": "lora_r",
@@ -334,7 +338,7 @@ def _fused_loss(root: Node) -> Field:
     integrations/cut_cross_entropy/args.py, which is on where its plugin is). Losses that are
     computed in chunks of all the logits (monkeypatch/loss/chunked.py) are neither.
     """
-    for key in ("liger_fused_linear_cross_entropy", "cut_cross_entropy"):
+    for key in (_FUSED, "cut_cross_entropy"):
         if _is_true(root, key):
             return Field(value=True, origin="computed", path=(key,))
     plugins = root.get("plugins")
@@ -345,6 +349,25 @@ def _fused_loss(root: Node) -> Field:
         if _is_true(root, key):
             return Field(None, "unknown", (key,), "a loss in chunks of all the logits")
     return Field(value=False, origin="default", detail=f"{_SCHEMA}/config.py")
+
+
+def _fuse(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    """Liger's fused loss: its switch, and the plugin without which the switch is not read."""
+    root = document.parts[recipe.part].node
+    plugins = root.get("plugins")
+    if value is not True or root.style == "command":
+        raise NotEditable("it is a plugin's")
+    edits = []
+    if plugins is None:
+        edits += document.insert_key(root, "plugins", [_LIGER], ["base_model"])
+    elif plugins.kind != "sequence":
+        raise NotEditable("plugins is not written as a list")
+    elif not any("LigerPlugin" in str(item.value) for item in plugins.items):
+        edits += document.set_items(plugins, [*(item.value for item in plugins.items), _LIGER])
+    switch = root.get(_FUSED)
+    if switch is not None:
+        return [*edits, *document.replace(switch, value)]
+    return [*edits, *document.insert_key(root, _FUSED, value, ["gradient_checkpointing"])]
 
 
 def _attention(root: Node) -> Field:
@@ -463,4 +486,5 @@ DIALECT: Final = Dialect(
     defaults=_DEFAULTS,
     parses_numbers=True,
     checks_types=True,
+    edits={"fused_loss": _fuse},
 )

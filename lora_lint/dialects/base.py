@@ -18,7 +18,7 @@ from lora_lint.recipe import NOTHING, UNKNOWN, Field
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from lora_lint.diagnostics import KeyPath, Span
+    from lora_lint.diagnostics import Edit, KeyPath, Span
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
@@ -129,7 +129,7 @@ class Dialect(NamedTuple):
     such keys are ignored (``warns``: with a warning). ``applied_by`` names what puts LoRA's layers
     into the model: PEFT, or the framework itself; ``lower`` then gives the LoraConfig that would do
     the same. ``certain`` is False where the meaning of the keys is the file's own affair (home-made
-    files).
+    files). ``edits`` writes fields that take more than one key; raises ``NotEditable``.
     """
 
     name: str
@@ -146,6 +146,7 @@ class Dialect(NamedTuple):
     warns: bool = False
     applied_by: str = "PEFT"
     certain: bool = True
+    edits: Mapping[str, Callable[[Document, Recipe, object], list[Edit]]] = NOTHING
 
 
 def read_slots(

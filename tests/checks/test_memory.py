@@ -342,3 +342,39 @@ def test_whether_trl_holds_the_logits_goes_by_its_release(
     assert ("fused_loss" in found["assumed"]) == (logits == "open")
     # 4 x 2048 tokens x 32000 values x 12 bytes
     assert (found["bytes"]["logits"] > 3_000_000_000) == (logits != "none")
+
+
+AXOLOTL = """\
+{plugins}base_model: google/gemma-7b
+adapter: qlora
+load_in_4bit: true
+lora_r: 32
+lora_alpha: 64
+lora_target_linear: true
+sequence_len: 4096
+sample_packing: true
+micro_batch_size: 2
+gradient_accumulation_steps: 3
+gradient_checkpointing: true  # kept
+bf16: auto
+"""
+LIGER = "axolotl.integrations.liger.LigerPlugin"
+
+
+@pytest.mark.parametrize(
+    ("plugins", "after"),
+    [
+        ("", f"plugins: [{LIGER}]"),
+        ("plugins:\n  - a.Plugin\n", f"plugins:\n  - a.Plugin\n  - {LIGER}\n"),
+        (f"plugins:\n  - {LIGER}\n", f"plugins:\n  - {LIGER}\nbase_model"),
+    ],
+)
+def test_a_fused_loss_comes_with_its_plugin(tmp_path: Path, plugins: str, after: str) -> None:
+    text = AXOLOTL.format(plugins=plugins)
+    assert "GM402" in lint(tmp_path, "rtx4090", text)
+    lint(tmp_path, "rtx4090", text, "--fix", "--unsafe-fixes")
+    fixed = (tmp_path / "run.yaml").read_text()
+    assert after in fixed
+    assert "\nliger_fused_linear_cross_entropy: true\n" in fixed
+    assert set(text.splitlines()) <= set(fixed.splitlines())
+    assert "GM402" not in lint(tmp_path, "rtx4090", fixed)
