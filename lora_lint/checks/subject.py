@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lora_lint.injection.matching import EntrySet
     from lora_lint.injection.semantics import Semantics
     from lora_lint.memory import Evaluation, Gpu, MemoryEstimate, Profile, Sharding
+    from lora_lint.memory.fused import Kind
     from lora_lint.models import ModuleTree
     from lora_lint.neighbours import Missing, Section, Tokenizer
     from lora_lint.recipe import Recipe
@@ -546,6 +547,15 @@ class RecipeSubject:
             return False
         return True if least >= (1, 7) and not written else None
 
+    @property
+    def _trl_fused_by(self) -> Kind:
+        """How TRL's loss does so; of a range pip installs the newest."""
+        known = self._release_of("trl") if self._trl_fuses else None
+        if known is None:
+            return "liger"
+        newest = version_key(known.last)
+        return "trl_1.15" if newest >= (1, 15) else "trl_1.13" if newest >= (1, 13) else "trl_1.7"
+
     def _profile(self, quantization: object, changes: Mapping[str, Any]) -> Profile:
         """What is known of how the framework trains, with some settings changed."""
         from lora_lint.memory import PROFILE_FIELDS, for_objective, framework_profile
@@ -566,7 +576,7 @@ class RecipeSubject:
         is_trl = self.recipe.dialect == "trl" or bool(self.recipe.private.get("trl"))
         profile = for_objective(profile, self.recipe.objective)
         if is_trl and "fused_loss" not in changes and given["fused_loss"] in (None, False):
-            profile = profile._replace(fused_loss=self._trl_fuses)
+            profile = profile._replace(fused_loss=self._trl_fuses, fused_by=self._trl_fused_by)
         if self._batches_are_text:
             profile = profile._replace(images=False)
         return profile

@@ -77,6 +77,8 @@ def _request(subject: RecipeSubject, estimate: MemoryEstimate) -> dict[str, Any]
         raise NotTraced("the model or LoraConfig's arguments are not known")
     if subject.recipe.objective not in (None, "sft", "pt"):
         raise NotTraced(f"what {subject.recipe.objective} does in a step is not traced")
+    if run is not None and run.fused_loss and run.fused_by != "liger":
+        raise NotTraced("TRL's own loss is not traced")
     if run is None:
         raise NotTraced(estimate.reason or "its settings are not known")
     if subject.shared is not None:

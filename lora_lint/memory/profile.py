@@ -14,6 +14,8 @@ from lora_lint.recipe import NOTHING, UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lora_lint.memory.fused import Kind
+
 # The fields of a recipe that decide a profile's switches: see ``framework_profile``.
 PROFILE_FIELDS: Final = (
     "autocast",
@@ -31,7 +33,8 @@ class Profile(NamedTuple):
     ``autocast``: the step runs under 16-bit torch.autocast (transformers' Trainer with ``bf16`` or
     ``fp16``). ``adapter_bytes`` of an adapter's parameter: 4 by PEFT's ``autocast_adapter_dtype``,
     2 where a framework casts adapters down. ``kbit_preparation``: prepare_model_for_kbit_training
-    is called on a quantized model. ``fused_loss``: the loss never holds all logits.
+    is called on a quantized model. ``fused_loss``: the loss never holds all logits;
+    ``fused_by``: what it is (``fused``).
     ``outputs_kept``: the model's outputs are held during the backward, as by
     ``outputs = model(**batch); outputs.loss.backward()``. ``padded``: batches of several sequences
     are padded. ``code``: whose modules run, ``hf`` for Hugging Face's and PEFT's, or ``litgpt``.
@@ -53,6 +56,7 @@ class Profile(NamedTuple):
     adapter_bytes: int = 4
     kbit_preparation: bool | None = None
     fused_loss: bool | None = False
+    fused_by: Kind = "liger"
     outputs_kept: bool | None = None
     padded: bool | None = None
     code: str = "hf"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lora_lint.memory.fused import Kind
 
 
 class Run(NamedTuple):
@@ -14,10 +17,10 @@ class Run(NamedTuple):
     quantized to fp32 (peft 0.21.2 utils/other.py). ``autocast``: the step runs under 16-bit
     torch.autocast, as in transformers' Trainer with ``bf16`` or ``fp16``. ``adapter_bytes``: 4 by
     PEFT's autocast_adapter_dtype. ``masked``: the batch is padded, so that attention gets a mask.
-    ``fused_loss``: the loss never holds all logits (Liger, cut cross entropy). ``capability``: the
-    GPU's, on which the attention kernel depends. ``images`` in each sequence, whose tokens are of
-    ``length``. ``keeps_inputs``, ``graph_kept``, ``code`` and ``stable_embedding``: as in
-    ``Profile``.
+    ``fused_loss``: the loss never holds all logits, ``fused_by`` is how (``fused``).
+    ``capability``: the GPU's, on which the attention kernel depends. ``images`` in each sequence,
+    whose tokens are of ``length``. ``keeps_inputs``, ``graph_kept``, ``code`` and
+    ``stable_embedding``: as in ``Profile``.
     """
 
     batch: int
@@ -34,6 +37,7 @@ class Run(NamedTuple):
     attention: str = "sdpa"
     masked: bool = False
     fused_loss: bool = False
+    fused_by: Kind = "liger"
     capability: tuple[int, int] = (8, 0)
     reentrant: bool = False
     keeps_inputs: bool = False

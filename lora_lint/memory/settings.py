@@ -174,6 +174,7 @@ class _Reader:
                 attention=str(attention),
                 masked=mask,
                 fused_loss=fuse,
+                fused_by=profile.fused_by,
                 capability=self.capability,
                 reentrant=bool(check) and again,
                 keeps_inputs=profile.keeps_inputs,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lora_lint.memory import litgpt
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
+from lora_lint.memory.fused import TILE, beside
 from lora_lint.memory.images import see
 from lora_lint.memory.passes import Ranks, Setting, layer_pass
 from lora_lint.memory.projections import Projections
@@ -22,7 +23,6 @@ from lora_lint.memory.shape import Attention
 from lora_lint.memory.tape import (
     BATCH,
     NOTHING,
-    ONE,
     SCORES,
     SQUARE,
     TOKENS,
@@ -33,6 +33,7 @@ from lora_lint.memory.tape import (
     Tape,
     as_bytes,
     peaks_of,
+    plus,
     total,
     units,
 )
@@ -40,6 +41,7 @@ from lora_lint.memory.tape import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from lora_lint.memory.fused import Kind
     from lora_lint.memory.images import Images
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Head, Layer, Norm, Shape, Stack
@@ -83,7 +85,9 @@ def peaks(model: Model, run: Run) -> list[Peak]:
 
 def _key(run: Run) -> Run:
     """What of a run decides a layer's pass."""
-    return run._replace(batch=0, length=0, fused_loss=False, double_quant=False, images=0)
+    return run._replace(
+        batch=0, length=0, fused_loss=False, fused_by="liger", double_quant=False, images=0
+    )
 
 
 class _Figures(NamedTuple):
@@ -267,8 +271,14 @@ class _Step:
                 stack.final, flows=last.flows, width=last.width, length=self.run.length
             )
             return litgpt.head(self.shape.head, self.model.others, self.key, what)
+        run = self.run
         setting = HeadSetting(
-            last.flows, self.rows(stack), last.width, self.run.fused_loss, self.model.head_trained
+            flows=last.flows,
+            rows=self.rows(stack),
+            stream=last.width,
+            fused=run.fused_by if run.fused_loss else None,
+            few=run.batch * run.length <= TILE[0],
+            trained=self.model.head_trained,
         )
         final = stack.final, stack.final_dropout, stack.hidden
         return head_pass(self.shape.head, final, self.model.others, self.key, setting)
@@ -368,14 +378,15 @@ def _entry(stack: Stack, stream: int, *, autocast: bool) -> int:
 
 
 class HeadSetting(NamedTuple):
-    """Whether the stream needs a gradient, its rows and width, whether the loss is fused and the
-    head trained.
+    """Whether the stream needs a gradient, its rows and width, which loss never holds all logits,
+    if one does, whether tokens are no more than its tile has, and whether the head is trained.
     """
 
     flows: bool
     rows: Rows
     stream: int
-    fused: bool
+    fused: Kind | None
+    few: bool
     trained: bool
 
 
@@ -388,10 +399,8 @@ def head_pass(
     setting: HeadSetting,
 ) -> HeadPass:
     """The loss casts logits to fp32 and keeps log_softmax's output; its backward holds that, the
-    gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. A
-    fused loss works in chunks: Liger's makes no more than next_power_of_2(tokens / (V / h)) x V
-    logits at a time, so at most twice tokens x h values, in the compute dtype and in fp32, beside
-    the gradient of its input and autocast's copy of an fp32 weight.
+    gradient of the negative log-likelihood and log_softmax's own gradient: three fp32 tensors. For
+    a fused loss see ``fused``.
     """
     last_norm, drops, width = final
     tape = Tape(autocast=run.autocast)
@@ -408,15 +417,10 @@ def head_pass(
         hidden = tape.dropout(hidden)
     del x
     linear = head.linears[-1]
-    if setting.fused:
-        inputs = hidden.count
-        compute = 2 if run.autocast else hidden.width
-        chunk = tape.scratch(unit, 2 * (compute + 4) * inputs + hidden.width * inputs)
-        copied = run.autocast and run.plain_bytes == 4
-        weight = tape.scratch(ONE, 2 * linear.d_in * linear.d_out if copied else 0)
-        chunked = (tuple(tape.live),)
-        del chunk, weight
-        return HeadPass(chunked, chunked, NOTHING, NOTHING, NOTHING)
+    if setting.fused is not None:
+        found = beside(setting.fused, run, hidden, linear, few=setting.few)
+        forward, backward = (peaks_of(plus(tuple(tape.live), one) for one in way) for way in found)
+        return HeadPass(forward, backward, NOTHING, NOTHING, NOTHING)
     if head.kind == "first":
         hidden = tape.result((hidden,), (BATCH, width, hidden.width))
     if head.scaled:
