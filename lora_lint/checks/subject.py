@@ -264,7 +264,9 @@ class RecipeSubject:
     @cached_property
     def tree(self) -> ModuleTree | None:
         """The base model's module tree, None where it is not known."""
-        return self.resolution.tree if isinstance(self.resolution, Resolution) else None
+        if not isinstance(self.resolution, Resolution):
+            return None
+        return self.dialect.model(self.resolution.tree)
 
     @property
     def run_is_certain(self) -> bool:
@@ -372,7 +374,7 @@ class RecipeSubject:
             return Injection(undecided=self.resolution.reason)
         if isinstance(lowered, Undecided):
             return Injection(undecided=lowered.reason)
-        tree = tree or self.resolution.tree
+        tree = tree or self.dialect.model(self.resolution.tree)
         if "clippable-linear" in lowered.patches and _has_class(tree, "Gemma4ClippableLinear"):
             title = self.dialect.title
             return Injection(undecided=f"{title} changes PEFT itself for this model")

@@ -118,6 +118,11 @@ class Undecided(NamedTuple):
     reason: str
 
 
+def as_it_is(tree: ModuleTree) -> ModuleTree:
+    """Hugging Face's model, which most frameworks train."""
+    return tree
+
+
 class Dialect(NamedTuple):
     """A framework's spelling.
 
@@ -130,6 +135,7 @@ class Dialect(NamedTuple):
     into the model: PEFT, or the framework itself; ``lower`` then gives the LoraConfig that would do
     the same. ``certain`` is False where the meaning of the keys is the file's own affair (home-made
     files). ``edits`` writes fields that take more than one key; raises ``NotEditable``.
+    ``model`` gives the tree of the framework's own model class for Hugging Face's, where it has one.
     """
 
     name: str
@@ -147,6 +153,7 @@ class Dialect(NamedTuple):
     applied_by: str = "PEFT"
     certain: bool = True
     edits: Mapping[str, Callable[[Document, Recipe, object], list[Edit]]] = NOTHING
+    model: Callable[[ModuleTree], ModuleTree] = as_it_is
 
 
 def read_slots(

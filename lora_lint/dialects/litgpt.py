@@ -93,7 +93,12 @@ _NAMES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "query": (("q_proj",),),
     "key": (("k_proj",),),
     "value": (("v_proj",),),
-    "projection": (("o_proj",), ("attention.dense",), ("self_attn.dense",)),
+    "projection": (
+        ("o_proj",),
+        ("attention.dense",),
+        ("self_attn.dense",),
+        ("self_attention.dense",),
+    ),
     "mlp": (
         ("gate_proj", "up_proj", "down_proj"),
         ("fc1", "fc2"),
@@ -287,8 +292,14 @@ def _checkpointing(devices: int | None, nodes: int | None) -> Field:
     return Field(devices * nodes > 1, "default", None, f"{_SETUP} parallelize_fn")
 
 
+def _model(tree: ModuleTree) -> ModuleTree:
+    from lora_lint.models.litgpt import litgpt_tree
+
+    return litgpt_tree(tree)
+
+
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
-    """The LoraConfig that would put the same layers into Hugging Face's model."""
+    """The LoraConfig that would put the same layers into LitGPT's model (``litgpt_tree``)."""
     value = recipe.value
     parts = value("target_modules")
     if tree is None or parts is UNKNOWN or not isinstance(parts, list):
@@ -329,4 +340,5 @@ DIALECT: Final = Dialect(
     checks_types=True,
     refusal="does not accept option",
     applied_by="LitGPT",
+    model=_model,
 )

@@ -101,9 +101,10 @@ def _model(subject: RecipeSubject) -> Iterator[str]:
     tree = resolution.tree
     library = tree.facts.get("library") or f"transformers {tree.transformers}"
     yield f"{resolution.id}: {tree.cls}, {library} ({resolution.source})"
-    count = tree.parameter_count()
+    own = subject.tree or tree
+    count = own.parameter_count()
     if count is not None:
-        yield f"{count:,} parameters"
+        yield f"{count:,} parameters" + ("" if own is tree else f" in {subject.dialect.title}")
 
 
 def _injection(subject: RecipeSubject, style: Style) -> Iterator[str]:
