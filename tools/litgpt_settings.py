@@ -163,9 +163,11 @@ HOLDOUT: Final = (
 @cache
 def tree(model: str) -> ModuleTree:
     """The module tree of a model of ``CONFIGS`` as LitGPT has it."""
-    from published_rows import litgpt_tree
+    from published_rows import build
 
-    return litgpt_tree(CONFIGS[model])
+    from lora_lint.models.litgpt import litgpt_tree
+
+    return litgpt_tree(build(CONFIGS[model]))
 
 
 def estimated(setting: Setting) -> MemoryEstimate:

@@ -13,8 +13,8 @@ How a row becomes a setting:
 - LitGPT on one GPU: its own loop in bfloat16 without autocast or checkpointing; the length is the
   longest sample's, which the resource tables state, and in config_hub the 512 tokens at which its
   files cut. Modules that Hugging Face fuses and LitGPT takes as several are several
-  (``litgpt_tree``). In config_hub gradients accumulate (``global_batch_size``) and a step's graph
-  lives on; the resource tables are of the first step, which alone has the longest sample for sure
+  (``lora_lint.models.litgpt``). In config_hub gradients accumulate (``global_batch_size``) and a
+  step's graph lives on; the resource tables are of the first step, which alone has the longest sample for sure
   (finetune/lora.py of 2023 at cc190152, ``train``: ``longest_seq_ix if iter_num == 0``). They say
   bitsandbytes 0.41; LitGPT 0.3.1 and 0.4.0, of the time of config_hub's rows, pin 0.42.0: 4-bit
   products before 0.43.2 keep their inputs. None had bitsandbytes' StableEmbedding, which came with
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lora_lint.memory import Profile, framework_profile
 from lora_lint.models import ModuleTree
+from lora_lint.models.litgpt import litgpt_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -319,61 +320,16 @@ def tree(model: str, *, litgpt: bool = False) -> ModuleTree:
     """The module tree of a model of ``CONFIGS``, built by transformers without weights; as LitGPT
     has it if so asked.
     """
-    return (litgpt_tree if litgpt else _tree)(CONFIGS[model])
+    built = build(CONFIGS[model])
+    return litgpt_tree(built) if litgpt else built
 
 
-def litgpt_tree(values: Mapping[str, Any]) -> ModuleTree:
-    """The module tree of a model by its config.json, as LitGPT has it: no weights are tied, every
-    linear map is torch's own, and queries, keys and values and gate and up have matrices of their
-    own.
-    """
-    import torch
-
-    whole = _built({**values, "tie_word_embeddings": False})
-    config = whole.config
-    hidden = config.hidden_size
-    for module in whole.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.__class__ = torch.nn.Linear
-    for owner in list(whole.modules()):
-        for name in ("query_key_value", "qkv_proj"):
-            fused = getattr(owner, name, None)
-            if fused is not None:
-                rest = (fused.out_features - hidden) // 2
-                sizes = {"q_proj": hidden, "k_proj": rest, "v_proj": rest}
-                _take_apart(owner, name, sizes)
-        if hasattr(owner, "gate_up_proj"):
-            half = owner.gate_up_proj.out_features // 2
-            _take_apart(owner, "gate_up_proj", {"gate_proj": half, "up_proj": half})
-    return ModuleTree.from_model(whole)
-
-
-def _take_apart(owner: Any, name: str, sizes: Mapping[str, int]) -> None:
-    """Put several linear maps in the place of one."""
-    import torch
-
-    fused = getattr(owner, name)
-    bias = fused.bias is not None
-    modules = {}
-    for key, child in list(owner._modules.items()):
-        if child is not fused:
-            modules[key] = child
-            continue
-        for part, size in sizes.items():
-            modules[part] = torch.nn.Linear(fused.in_features, size, bias, device="meta")
-    owner._modules.clear()
-    owner._modules.update(modules)
-
-
-def _tree(values: Mapping[str, Any]) -> ModuleTree:
-    return ModuleTree.from_model(_built(values))
-
-
-def _built(values: Mapping[str, Any]) -> Any:
+def build(values: Mapping[str, Any]) -> ModuleTree:
+    """The module tree of a model by its config.json, built by transformers without weights."""
     import torch
     import transformers
 
     built = getattr(transformers, values["architectures"][0])
     config = transformers.CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
     with torch.device("meta"):
-        return built._from_config(config, dtype=torch.bfloat16)
+        return ModuleTree.from_model(built._from_config(config, dtype=torch.bfloat16))
