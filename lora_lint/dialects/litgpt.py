@@ -100,6 +100,7 @@ _NAMES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
         ("self_attention.dense",),
     ),
     "mlp": (
+        ("router", "fc_1", "fc_2", "proj"),
         ("gate_proj", "up_proj", "down_proj"),
         ("fc1", "fc2"),
         ("dense_h_to_4h", "dense_4h_to_h"),

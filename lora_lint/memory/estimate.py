@@ -315,6 +315,8 @@ def _read_model(
         return _Trained(trained, reason=shape)
     if code == "litgpt":
         shape = as_litgpt(shape, tree)
+        if any(".experts." in name for name in injection.modules):
+            return _Trained(trained, reason="what LitGPT's adapted experts keep is not modelled")
     if config.get("layer_replication"):
         return _Trained(trained, reason="activations of replicated layers are not modelled")
     found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]

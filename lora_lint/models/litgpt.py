@@ -21,9 +21,14 @@ _FUSED: Final = {
 # The map out of attention, which takes what the queries give.
 _OUT: Final = ("o_proj", "dense")
 _GATE_UP: Final = "gate_up_proj"
-# The rows that LitGPT keeps of the embeddings of Gemma 3 models that see images (litgpt 0.5.13
-# config.py ``vocab_size``, scripts/convert_hf_checkpoint.py ``copy_weights_gemma_3``).
+_MIXTURES: Final = frozenset({"mixtral", "qwen3_moe"})
+# The class of an expert in these trees, which tells them from those of Hugging Face.
+EXPERT: Final = "LLaMAMLP"
+# Of Gemma 3 models that see images: the rows that LitGPT keeps of the embeddings, and the window of
+# their layers (litgpt 0.5.13 config.py ``vocab_size``, ``sliding_window_size``;
+# scripts/convert_hf_checkpoint.py ``copy_weights_gemma_3``).
 _GEMMA_3_TOKENS: Final = 262144
+_GEMMA_3_WINDOW: Final = 1024
 
 
 @lru_cache(maxsize=32)
@@ -33,28 +38,24 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
     Read in litgpt 0.5.13 (model.py, lora.py): no weights are tied, every linear map is torch's own,
     of Gemma 3 there is the language model alone. Queries, keys and values are one map, of which
     LoRA gives each part matrices of its own (lora.py ``LoRAQKVLinear``: an A of so many rows as all
-    parts have ranks, a B in groups): they stand here as three, and so do gate and up as two.
-    Mixtures of experts stay as they are.
+    parts have ranks, a B in groups): they stand here as three, and so do gate and up as two. Each
+    expert of a mixture has maps of its own, and so has what chooses them (``LLaMAMoE``).
     """
     if tree.model_type == "gemma3":
         tree = _text_alone(tree)
-    fused = _FUSED.get(tree.model_type or "")
+    family = tree.model_type or ""
     made: dict[int, ModuleNode] = {}
 
     def own(node: ModuleNode) -> ModuleNode:
         """The node with everything in it; equal ones stay one object."""
         if id(node) not in made:
             children = {name: own(child) for name, child in node.children.items()}
-            if fused is not None:
-                children = _apart(children, fused)
+            if family in _FUSED:
+                children = _apart(children, _FUSED[family])
+            elif family in _MIXTURES and "experts" in children:
+                children = _mixture(children)
             cls = "Linear" if node.kind == "Linear" else node.cls
-            same = all(
-                a is b for a, b in zip(children.values(), node.children.values(), strict=False)
-            )
-            if cls == node.cls and same and len(children) == len(node.children):
-                made[id(node)] = node
-            else:
-                made[id(node)] = replace(node, cls=cls, children=children)
+            made[id(node)] = replace(node, cls=cls, children=children)
         return made[id(node)]
 
     told = {name: False for name in ("tie_word_embeddings", "tie_attribute") if name in tree.facts}
@@ -63,19 +64,44 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
 
 def _apart(children: Mapping[str, ModuleNode], fused: str) -> dict[str, ModuleNode]:
     """An attention's or feed-forward's modules, with several in the place of a fused one."""
+    out = next((children[name] for name in _OUT if name in children), None)
     parts: dict[str, ModuleNode] = {}
     for name, child in children.items():
-        rows = child.parameters.get("weight", (0,))[0]
-        if name == fused:
-            queries = next(children[out].parameters["weight"][1] for out in _OUT if out in children)
-            rest = (rows - queries) // 2
-            parts |= {"q_proj": _part(child, queries)}
-            parts |= dict.fromkeys(("k_proj", "v_proj"), _part(child, rest))
-        elif name == _GATE_UP and child.kind == "Linear":
-            parts |= dict.fromkeys(("gate_proj", "up_proj"), _part(child, rows // 2))
+        if name == fused and out is not None:
+            rows, queries = child.parameters["weight"][0], out.parameters["weight"][1]
+            parts["q_proj"] = _part(child, queries)
+            parts |= dict.fromkeys(("k_proj", "v_proj"), _part(child, (rows - queries) // 2))
+        elif name == _GATE_UP:
+            half = child.parameters["weight"][0] // 2
+            parts |= dict.fromkeys(("gate_proj", "up_proj"), _part(child, half))
         else:
             parts[name] = child
     return parts
+
+
+def _mixture(children: Mapping[str, ModuleNode]) -> dict[str, ModuleNode]:
+    """A mixture's modules: the experts, each a feed-forward under LitGPT's names, and the map that
+    chooses them. LitGPT calls that ``gate``, which PEFT takes for a parameter of Hugging Face's.
+    """
+    experts = children["experts"]
+    if _GATE_UP in experts.parameters:  # since transformers 5 they are two parameters
+        number, rows, columns = experts.parameters[_GATE_UP]
+        into, out = (rows // 2, columns), (columns, experts.parameters["down_proj"][2])
+        others = dict(experts.children)
+    else:
+        one = next(iter(experts.children.values()))
+        number = len(experts.children)
+        first = next(child for child in one.children.values() if child.kind == "Linear")
+        rows, columns = first.parameters["weight"]
+        into, out = (rows, columns), (columns, rows)
+        others = {name: child for name, child in one.children.items() if child.kind != "Linear"}
+    first, last = (ModuleNode("Linear", "Linear", {"weight": size}, {}) for size in (into, out))
+    expert = ModuleNode(EXPERT, "other", {}, {"fc_1": first, "fc_2": first, "proj": last, **others})
+    every = dict.fromkeys(map(str, range(number)), expert)
+    return {
+        "router": ModuleNode("Linear", "Linear", children["gate"].parameters, {}),
+        "experts": ModuleNode("ModuleList", "container", {}, every),
+    }
 
 
 def _part(fused: ModuleNode, rows: int) -> ModuleNode:
@@ -86,7 +112,7 @@ def _part(fused: ModuleNode, rows: int) -> ModuleNode:
 def _text_alone(tree: ModuleTree) -> ModuleTree:
     """The language model of a Gemma 3 that sees images, as the model that has no more."""
     inside = tree.facts["input_embeddings"].rpartition(".")[0]
-    text, head = tree.get(inside), tree.root.children.get("lm_head")
+    text, head = tree.get(inside), tree.get(tree.facts["output_embeddings"])
     if text is None or head is None:
         return tree
     children = {**text.children, "embed_tokens": _cropped(text.children["embed_tokens"])}
@@ -94,6 +120,7 @@ def _text_alone(tree: ModuleTree) -> ModuleTree:
     root = ModuleNode("Gemma3ForCausalLM", "other", {}, {"model": model, "lm_head": _cropped(head)})
     facts = {
         **tree.facts,
+        "config": {"sliding_window": _GEMMA_3_WINDOW, **tree.facts["config"]},
         "input_embeddings": "model.embed_tokens",
         "output_embeddings": "lm_head",
         "tied_keys": {"lm_head.weight": "model.embed_tokens.weight"},

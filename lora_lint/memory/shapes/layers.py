@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from lora_lint.memory.shape import Attention, Block, Experts, Latent, Layer, Linear, Mlp, Norm
 from lora_lint.memory.shapes import facts
+from lora_lint.models.litgpt import EXPERT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,9 @@ def _is_mixture(node: ModuleNode) -> bool:
 
 
 def _is_experts(node: ModuleNode) -> bool:
+    first = next(iter(node.children.values()), None)
+    if first is not None and first.cls == EXPERT:
+        return True
     return {"gate_up_proj", "down_proj"} <= node.parameters.keys() and all(
         len(node.parameters[name]) == 3 for name in ("gate_up_proj", "down_proj")
     )
@@ -354,9 +358,13 @@ class LayerReader:
         if experts[1].cls == "Llama4TextExperts":  # every token goes through all of them
             raise self.fail(experts[1].cls)
         path = f"{name}.{experts[0]}"
-        parameters = experts[1].parameters
+        parameters, modules = experts[1].parameters, experts[1].children
         transposed = self.family == "gpt_oss"
-        count, inner, hidden = parameters["down_proj"]
+        if "down_proj" in parameters:
+            count, inner, hidden = parameters["down_proj"]
+        else:  # LitGPT's
+            count, modules = len(modules), next(iter(modules.values())).children
+            inner, hidden = modules["proj"].parameters["weight"]
         if not transposed:
             inner, hidden = hidden, inner
         top = self.config.get("num_experts_per_tok")
@@ -364,7 +372,8 @@ class LayerReader:
             raise self.fail(f"{node.cls} (how many experts a token takes)")
         shared: dict[str, Linear] = {}
         gate = None
-        activations = [c.cls for c in experts[1].children.values() if c.cls not in _SILENT]
+        silent = ("Linear", *_SILENT)
+        activations = [c.cls for c in modules.values() if c.cls not in silent]
         router = False
         for key, child in node.children.items():
             if child is experts[1]:
@@ -375,7 +384,7 @@ class LayerReader:
                         shared[_MLP[leaf]] = read_linear(part, f"{name}.{key}.{leaf}")
             elif key == "shared_expert_gate":
                 gate = read_linear(child, f"{name}.{key}")
-            elif child.cls.lower().endswith("router") and not child.children:
+            elif (key if child.cls == "Linear" else child.cls.lower()).endswith("router"):
                 router = True
             elif has_parameters(child):
                 raise self.fail(f"{node.cls} with a {key}")
