@@ -52,7 +52,7 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
             children = {name: own(child) for name, child in node.children.items()}
             if family in _FUSED:
                 children = _apart(children, _FUSED[family])
-            elif family in _MIXTURES and "experts" in children:
+            elif family in _MIXTURES and {"gate", "experts"} <= children.keys():
                 children = _mixture(children)
             cls = "Linear" if node.kind == "Linear" else node.cls
             made[id(node)] = replace(node, cls=cls, children=children)
@@ -64,14 +64,14 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
 
 def _apart(children: Mapping[str, ModuleNode], fused: str) -> dict[str, ModuleNode]:
     """An attention's or feed-forward's modules, with several in the place of a fused one."""
-    out = next((children[name] for name in _OUT if name in children), None)
+    out = next((c for name, c in children.items() if name in _OUT and _is_map(c)), None)
     parts: dict[str, ModuleNode] = {}
     for name, child in children.items():
-        if name == fused and out is not None:
+        if name == fused and _is_map(child) and out is not None:
             rows, queries = child.parameters["weight"][0], out.parameters["weight"][1]
             parts["q_proj"] = _part(child, queries)
             parts |= dict.fromkeys(("k_proj", "v_proj"), _part(child, (rows - queries) // 2))
-        elif name == _GATE_UP:
+        elif name == _GATE_UP and _is_map(child):
             half = child.parameters["weight"][0] // 2
             parts |= dict.fromkeys(("gate_proj", "up_proj"), _part(child, half))
         else:
@@ -89,10 +89,12 @@ def _mixture(children: Mapping[str, ModuleNode]) -> dict[str, ModuleNode]:
         into, out = (rows // 2, columns), (columns, experts.parameters["down_proj"][2])
         others = dict(experts.children)
     else:
-        one = next(iter(experts.children.values()))
+        one = next(iter(experts.children.values()), experts)
         number = len(experts.children)
-        first = next(child for child in one.children.values() if child.kind == "Linear")
-        rows, columns = first.parameters["weight"]
+        maps = [child for child in one.children.values() if _is_map(child)]
+        if len(maps) != 3:
+            return dict(children)
+        rows, columns = maps[0].parameters["weight"]
         into, out = (rows, columns), (columns, rows)
         others = {name: child for name, child in one.children.items() if child.kind != "Linear"}
     first, last = (ModuleNode("Linear", "Linear", {"weight": size}, {}) for size in (into, out))
@@ -104,6 +106,10 @@ def _mixture(children: Mapping[str, ModuleNode]) -> dict[str, ModuleNode]:
     }
 
 
+def _is_map(node: ModuleNode) -> bool:
+    return node.kind == "Linear" and len(node.parameters.get("weight", ())) == 2
+
+
 def _part(fused: ModuleNode, rows: int) -> ModuleNode:
     """So many rows of a linear map."""
     return replace(fused, parameters={n: (rows, *s[1:]) for n, s in fused.parameters.items()})
@@ -111,16 +117,16 @@ def _part(fused: ModuleNode, rows: int) -> ModuleNode:
 
 def _text_alone(tree: ModuleTree) -> ModuleTree:
     """The language model of a Gemma 3 that sees images, as the model that has no more."""
-    inside = tree.facts["input_embeddings"].rpartition(".")[0]
-    text, head = tree.get(inside), tree.get(tree.facts["output_embeddings"])
-    if text is None or head is None:
+    inside = tree.facts.get("input_embeddings", "").rpartition(".")[0]
+    text, head = tree.get(inside), tree.get(tree.facts.get("output_embeddings", ""))
+    if not inside or text is None or head is None:
         return tree
     children = {**text.children, "embed_tokens": _cropped(text.children["embed_tokens"])}
     model = replace(text, children=children)
     root = ModuleNode("Gemma3ForCausalLM", "other", {}, {"model": model, "lm_head": _cropped(head)})
     facts = {
         **tree.facts,
-        "config": {"sliding_window": _GEMMA_3_WINDOW, **tree.facts["config"]},
+        "config": {"sliding_window": _GEMMA_3_WINDOW, **tree.facts.get("config", {})},
         "input_embeddings": "model.embed_tokens",
         "output_embeddings": "lm_head",
         "tied_keys": {"lm_head.weight": "model.embed_tokens.weight"},

@@ -125,8 +125,15 @@ def test_what_it_lowers_to() -> None:
     assert found.values["target_modules"] == [
         "q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     ]  # fmt: skip
-    fused = DIALECT.lower(read(), resolve_model("microsoft/Phi-3-mini-4k-instruct"))
-    assert isinstance(fused, Undecided)
+    model = resolve_model("tiiuae/falcon-7b")
+    assert model is not None
+    fused = DIALECT.lower(read(**text), DIALECT.model(model))
+    assert isinstance(fused, LoraKwargs)
+    assert fused.values["target_modules"] == [
+        "q_proj", "v_proj", "self_attention.dense", "dense_h_to_4h", "dense_4h_to_h",
+    ]  # fmt: skip
+    other = DIALECT.lower(read(), resolve_model("bigscience/bloom-560m"))
+    assert isinstance(other, Undecided)  # LitGPT has no such model
     head = {"lora_query: true": "lora_query: false", "lora_value: true": "lora_value: false"}
     nothing = DIALECT.lower(read(**head), resolve_model("meta-llama/Llama-3.2-1B"))
     assert isinstance(nothing, Undecided)
