@@ -14,8 +14,9 @@ How a row becomes a setting:
   longest sample's, which the resource tables state, and in config_hub the 512 tokens at which its
   files cut. Modules that Hugging Face fuses and LitGPT takes as several are several
   (``lora_lint.models.litgpt``). In config_hub gradients accumulate (``global_batch_size``) and a
-  step's graph lives on; the resource tables are of the first step, which alone has the longest sample for sure
-  (finetune/lora.py of 2023 at cc190152, ``train``: ``longest_seq_ix if iter_num == 0``). They say
+  step's graph lives on; the resource tables are of the first step, which alone has the longest
+  sample for sure (finetune/lora.py of 2023 at cc190152, ``train``: ``longest_seq_ix if iter_num ==
+  0``). They say
   bitsandbytes 0.41; LitGPT 0.3.1 and 0.4.0, of the time of config_hub's rows, pin 0.42.0: 4-bit
   products before 0.43.2 keep their inputs. None had bitsandbytes' StableEmbedding, which came with
   LitGPT 0.5. Dropout is 0.05 where the row has none (finetune/lora.py of 2023).

@@ -75,6 +75,8 @@ def _request(subject: RecipeSubject, estimate: MemoryEstimate) -> dict[str, Any]
     tree, run, lowered = subject.weighed[0], estimate.run, subject.lowered
     if tree is None or not isinstance(lowered, LoraKwargs):
         raise NotTraced("the model or LoraConfig's arguments are not known")
+    if subject.dialect.applied_by != "PEFT":
+        raise NotTraced(f"{subject.dialect.applied_by} has layers of its own")
     if subject.recipe.objective not in (None, "sft", "pt"):
         raise NotTraced(f"what {subject.recipe.objective} does in a step is not traced")
     if run is not None and run.fused_loss and run.fused_by != "liger":

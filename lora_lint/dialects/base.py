@@ -134,8 +134,8 @@ class Dialect(NamedTuple):
     such keys are ignored (``warns``: with a warning). ``applied_by`` names what puts LoRA's layers
     into the model: PEFT, or the framework itself; ``lower`` then gives the LoraConfig that would do
     the same. ``certain`` is False where the meaning of the keys is the file's own affair (home-made
-    files). ``edits`` writes fields that take more than one key; raises ``NotEditable``.
-    ``model`` gives the tree of the framework's own model class for Hugging Face's, where it has one.
+    files). ``edits`` writes fields that take more than one key; raises ``NotEditable``. ``model``
+    gives the tree of the framework's own model class for Hugging Face's, where it has one.
     """
 
     name: str
