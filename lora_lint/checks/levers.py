@@ -125,7 +125,7 @@ _FUSED_LOSS: Final = {
 
 
 def _for_time(subject: RecipeSubject) -> Iterator[Offer]:
-    if subject.value("gradient_checkpointing") is not True:
+    if subject.checkpointing is not True:
         yield (
             "gradient_checkpointing: true",
             {"gradient_checkpointing": True},

@@ -577,6 +577,7 @@ class RecipeSubject:
             profile = profile._replace(fused_loss=changes["fused_loss"])
         is_trl = self.recipe.dialect == "trl" or bool(self.recipe.private.get("trl"))
         profile = for_objective(profile, self.recipe.objective)
+        profile = profile._replace(checkpointing=self._has_trl_arguments)
         if is_trl and "fused_loss" not in changes and given["fused_loss"] in (None, False):
             profile = profile._replace(fused_loss=self._trl_fuses, fused_by=self._trl_fused_by)
         if self._batches_are_text:
@@ -593,8 +594,27 @@ class RecipeSubject:
             return False
         return root.get("processor_type") is None
 
+    @property
+    def checkpointing(self) -> Any:
+        """Whether layers are checkpointed: as the file says, else as TRL's arguments do, which turn
+        it on since 0.22 (trl 0.21.0, 0.22.0 trainer/sft_config.py, dpo_config.py).
+        """
+        stated = self.value("gradient_checkpointing")
+        if stated is not None or not self._has_trl_arguments:
+            return stated
+        known = self._release_of("trl")
+        if known is None:
+            return UNKNOWN
+        least, most = version_key(known.first), version_key(known.last)
+        return True if least >= (0, 22) else False if most < (0, 22) else UNKNOWN
+
+    @property
+    def _has_trl_arguments(self) -> bool:
+        return self.recipe.dialect == "trl" or bool(self.recipe.private.get("trl_arguments"))
+
     def _memory_fields(self) -> dict[str, Any]:
         given = {name: self.value(name) for name in MEMORY_FIELDS}
+        given["gradient_checkpointing"] = self.checkpointing
         held = self.quantization
         if held is not None and held != given["quantization"]:
             given["double_quant"] = UNKNOWN  # as the weights are published

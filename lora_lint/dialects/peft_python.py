@@ -71,6 +71,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     known = known_fields(newest_peft())
     trainers = {site.name for site in calls.sites(document) if site.name.endswith("Trainer")}
     objectives = {_TRAINERS.get(name) for name in trainers}
+    own = run.arguments is not None and calls.is_from(run.arguments, "trl")
     return Recipe(
         dialect="peft_python",
         part=part,
@@ -87,7 +88,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             "in_place": run.in_place,
             "positional": any(isinstance(entry.key, int) for entry in call.entries),
             "trainer": bool(trainers),
-            "trl": bool(trainers & _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer"}),
+            "trl": own or bool(trainers & _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer"}),
+            "trl_arguments": own,
         },
     )
 

@@ -208,10 +208,9 @@ def _loads_model(call: Node) -> bool:
 
 
 def training(document: Document, call: Node) -> dict[str, Field]:
-    """The training arguments of a call as fields, with whether the step runs under autocast and
-    whether the loss is fused, where nothing else is said: neither by transformers' own arguments;
-    bf16 autocast by TRL's, unless fp16 is on (trl 1.16.0 trainer/base_config.py), and a loss that
-    is fused or not by the release (1.6.0 trainer/sft_config.py, 1.15.0 trainer/utils.py).
+    """The training arguments of a call as fields, with whether the step runs under autocast where
+    nothing else is said: not by transformers' own arguments; by TRL's in bf16 unless fp16 is on
+    (trl 1.16.0 trainer/base_config.py).
     """
     fields = keywords(document, call, TRAINING)
     if (call.note or "").rpartition(".")[2] in _EVALUATED:
@@ -226,8 +225,6 @@ def training(document: Document, call: Node) -> dict[str, Field]:
         fields["autocast"] = Field(value=True, origin="default", detail=_TRL, sure=False)
     else:
         fields["autocast"] = Field(value=False, origin="default", detail=_ARGUMENTS)
-    if own and "fused_loss" not in fields:
-        fields["fused_loss"] = Field(None, "unknown", None, "TRL's releases differ")
     return fields
 
 

@@ -218,7 +218,6 @@ def _trainer(name: str) -> dict[str, Default]:
     source = f"trl 1.16.0 trainer/{name}_config.py"
     made = {
         "learning_rate": Default(rate, source),
-        "gradient_checkpointing": Default(True, "trl 1.16.0 trainer/base_config.py"),
     }
     if name not in ("grpo", "rloo"):
         made["max_length"] = Default(1024, source)

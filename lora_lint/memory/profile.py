@@ -44,7 +44,8 @@ class Profile(NamedTuple):
     takes every linear map, of subclasses and the output head too, and no weights are tied.
     ``graph_kept``: a variable of the loop refers to a step's graph until the next forward has
     ended. ``sequences``: how many a sample of the batch has. ``undescribed``: why activations are
-    not described. ``reentrant``: checkpoints are torch's reentrant ones, which keep other things
+    not described. ``checkpointing``: layers are likely checkpointed where that is
+    not known. ``reentrant``: checkpoints are torch's reentrant ones, which keep other things
     while a layer is computed again. ``images``: False where batches are of text
     whatever the model can see. ``error``: the closed form's relative error for this framework; None
     where it is the family's.
@@ -66,6 +67,7 @@ class Profile(NamedTuple):
     graph_kept: bool = False
     sequences: int = 1
     undescribed: str | None = None
+    checkpointing: bool = False
     reentrant: bool | None = False
     images: bool | None = None
     error: float | None = None

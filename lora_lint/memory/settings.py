@@ -140,7 +140,8 @@ class _Reader:
             doubles = self._ways("double_quant", default=False, others=(True,))
         if quantized:
             prepared = self._switch("kbit_preparation", profile.kbit_preparation, likely=True)
-        checkpointing = self._ways("gradient_checkpointing", default=False, others=(True,))
+        likely = profile.checkpointing
+        checkpointing = self._ways("gradient_checkpointing", default=likely, others=(not likely,))
         attentions = self._ways("attn_implementation", "sdpa", others=_ATTENTIONS[1:])
         familiar = {*_ATTENTIONS, "flash_attention_3"}
         self.usual = familiar.issuperset(map(str, attentions))

@@ -378,3 +378,48 @@ def test_a_fused_loss_comes_with_its_plugin(tmp_path: Path, plugins: str, after:
     assert "\nliger_fused_linear_cross_entropy: true\n" in fixed
     assert set(text.splitlines()) <= set(fixed.splitlines())
     assert "GM402" not in lint(tmp_path, "rtx4090", fixed)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said", "assumed"),
+    [
+        ("trl==0.21.0", None, None),
+        ("trl==0.22.0", None, None),
+        ("torch", None, True),
+        ("trl==0.22.0", False, None),
+    ],
+)
+def test_trl_checkpoints_since_0_22(
+    tmp_path: Path, requirement: str, said: bool | None, assumed: bool | None
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "requirements.txt").write_text(requirement + "\n")
+    text = TRL.replace("gradient_checkpointing: true\n", "")
+    if said is not None:
+        text += f"gradient_checkpointing: {str(said).lower()}\n"
+    found = _peak(tmp_path, text)
+    assert found["assumed"].get("gradient_checkpointing") is assumed
+    # 32 layers of 8192 tokens keep 4096 values of 2 bytes each at least, or far more.
+    checkpointed = found["bytes"]["activations"] < 32 * 8192 * 4096 * 2 * 3
+    assert checkpointed is (requirement != "trl==0.21.0" and said is not False)
+    if assumed:
+        assert found["high"] > 3 * found["peak"]  # without checkpoints
+
+
+def test_trls_arguments_in_python_are_read_by_release(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "requirements.txt").write_text("trl==1.16.0\n")
+    (tmp_path / "run.py").write_text(
+        "from peft import LoraConfig\nfrom transformers import AutoModelForCausalLM\n"
+        "from trl import SFTConfig, SFTTrainer\n"
+        "model = AutoModelForCausalLM.from_pretrained("
+        "'meta-llama/Llama-2-7b-hf', dtype='bfloat16')\n"
+        "args = SFTConfig(output_dir='x', max_length=2048, per_device_train_batch_size=4)\n"
+        "lora = LoraConfig(r=16, target_modules=['q_proj', 'v_proj'], task_type='CAUSAL_LM')\n"
+        "SFTTrainer(model=model, args=args, peft_config=lora).train()\n"
+    )
+    command = ["memory", str(tmp_path / "run.py"), "--output-format", "json"]
+    (found,) = json.loads(CliRunner().invoke(main, command).stdout)["recipes"]
+    assert not {"fused_loss", "gradient_checkpointing"} & set(found["memory"]["assumed"])
+    assert found["memory"]["bytes"]["logits"] == 0
+    assert not any("checkpointing" in lever["title"] for lever in found["levers"])
