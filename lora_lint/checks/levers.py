@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Below this share of the peak a lever is not worth a line, but for the rank, which people try.
 _WORTH: Final = 0.005
 _LEAST_LENGTH: Final = 256
+# Frameworks without a switch for checkpoints.
+_NO_SWITCH: Final = ("litgpt",)
 _FOUR_BIT: Final = {"quantization": "nf4", "double_quant": True}
 
 
@@ -125,7 +127,7 @@ _FUSED_LOSS: Final = {
 
 
 def _for_time(subject: RecipeSubject) -> Iterator[Offer]:
-    if subject.checkpointing is not True:
+    if subject.checkpointing is not True and subject.dialect.name not in _NO_SWITCH:
         yield (
             "gradient_checkpointing: true",
             {"gradient_checkpointing": True},

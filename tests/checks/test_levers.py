@@ -74,3 +74,14 @@ def test_weights_of_another_method_are_not_to_be_loaded_in_4_bit():
     four_bit = pytest.importorskip("transformers").BitsAndBytesConfig(load_in_4bit=True)
     with pytest.raises(ValueError, match="pass the same quantization config class"):
         quantizers.AutoHfQuantizer.merge_quantization_configs({"quant_method": "mxfp4"}, four_bit)
+
+
+def test_what_a_framework_has_no_switch_for_is_not_offered():
+    text = (
+        "checkpoint_dir: checkpoints/meta-llama/Llama-2-7b-hf\nprecision: bf16-true\ndevices: 1\n"
+        "lora_r: 32\nlora_alpha: 16\nlora_query: true\nlora_value: true\n"
+        "train:\n  global_batch_size: 8\n  micro_batch_size: 4\n  max_seq_length: 2048\n"
+    )
+    titles = [lever.title for lever in levers(subject(text, "16GB"))]
+    assert any("4-bit" in title for title in titles)
+    assert not any("checkpointing" in title for title in titles)
