@@ -156,9 +156,9 @@ HOLDOUT: Final = (
 @cache
 def tree(builder: str) -> ModuleTree:
     """The module tree of Hugging Face's model that a builder of ``CONFIGS`` builds."""
-    from published_rows import hugging_face_tree
+    from published_rows import build
 
-    return hugging_face_tree(CONFIGS[builder])
+    return build(CONFIGS[builder])
 
 
 def estimated(setting: Setting) -> MemoryEstimate:

@@ -65,15 +65,17 @@ def _to_nf4(tensor: torch.Tensor, block: int = 64, scaler_block: int = 256) -> A
 
 
 class _Product(torch.autograd.Function):
-    """``LinearNF4``."""
+    """``LinearNF4``, which saves the weight: by that a checkpoint learns what is needed."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, parts: SimpleNamespace) -> torch.Tensor:
-        ctx.parts = parts
-        return torch.nn.functional.linear(x, _whole(parts))
+    def forward(ctx: Any, x: torch.Tensor, weight: Any) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        ctx.parts = weight.parts
+        return torch.nn.functional.linear(x, _whole(ctx.parts))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        (_,) = ctx.saved_tensors
         return grad @ _whole(ctx.parts), None
 
 
@@ -91,20 +93,18 @@ class _Adapted:
         import torchtune.modules.low_precision.nf4_linear as frozen
         import torchtune.modules.peft.lora as lora
 
-        held: dict[int, SimpleNamespace] = {}
-
         def parameter(weight: Any, requires_grad: bool = True) -> Any:
             if not isinstance(weight, _FourBit):
                 return torch.nn.Parameter(weight, requires_grad=requires_grad)
             plain = weight.as_subclass(torch.Tensor)
             made = torch.nn.Parameter(plain, requires_grad=False)
-            held[id(made)] = made.parts = weight.parts
+            made.parts = weight.parts
             return made
 
         def linear(input: torch.Tensor, weight: Any) -> torch.Tensor:  # noqa: A002
-            return _Product.apply(input, weight.parts)
+            return _Product.apply(input, weight)
 
-        def init(self: Any, in_dim: int, out_dim: int, bias: bool = False, **how: Any) -> None:
+        def init(self: Any, in_dim: int, out_dim: int, bias: bool = False) -> None:
             torch.nn.Linear.__init__(self, in_dim, out_dim, bias=bias)
             self.weight = parameter(_to_nf4(self.weight))
 
@@ -189,7 +189,7 @@ def trace(request: Mapping[str, Any]) -> list[int]:
             if not step:
                 optimizer.step()
                 running = 0
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in known}  # noqa: SLF001
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in known}
     fixed = sum(map(rounded, sizes.values()))
     buffers = {id(b): b.untyped_storage().nbytes() for b in model.buffers()}
     return [fixed + max(size for size, _ in storages.peaks.values()), sum(buffers.values())]

@@ -14,6 +14,7 @@ from lora_lint.memory.settings import Given, read_settings
 from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
 from lora_lint.memory.step import Model, peaks
+from lora_lint.memory.torchtune import as_torchtune
 from lora_lint.memory.weights import (
     Trained,
     embedding_values,
@@ -317,6 +318,8 @@ def _read_model(
         shape = as_litgpt(shape, tree)
         if any(".experts." in name for name in injection.modules):
             return _Trained(trained, reason="what LitGPT's adapted experts keep is not modelled")
+    elif code == "torchtune":
+        shape = as_torchtune(shape, tree)
     if config.get("layer_replication"):
         return _Trained(trained, reason="activations of replicated layers are not modelled")
     found: list[list[list[tuple[str, int]]]] = [[[] for _ in s.layers] for s in shape.stacks]
@@ -395,6 +398,7 @@ class Estimator:
         self.weights = read_weights(tree, every_linear=profile.every_linear)
         self.model = _read_model(tree, config, injection, profile.code)
         self.embeddings = embedding_values(tree)
+        self.buffers = profile.buffers
         self.sees = profile.images is not False
         described = self.model.model is not None and not self.sees  # text does not reach a tower
         self.reason = (None if described else self.model.reason) or self.settings.reason
@@ -443,6 +447,7 @@ class Estimator:
             quantized=run.quantized,
             double_quant=run.double_quant,
         )
+        parts["weights"] += self.buffers
         trained, kind = self.model.trained, self.settings.optimizer
         if trained is not None:
             adapter, saved = self._trained_bytes(run)

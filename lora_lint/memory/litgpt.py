@@ -75,7 +75,7 @@ class Layers:
         tape = self.tape
         attention, mlp = layer.blocks
         normed = self._norm(x, attention.pre)
-        attended = self._norm(self.attention(normed, _attention_of(attention)), attention.inner)
+        attended = self._norm(self.attention(normed, attention_of(attention)), attention.inner)
         if layer.parallel:
             if not layer.one_norm:
                 normed = self._norm(x, mlp.pre)
@@ -83,7 +83,7 @@ class Layers:
         else:
             x = tape.add(attended, x)
             normed = self._norm(x, mlp.pre)
-        return tape.add(self._norm(self.mlp(normed, _mlp_of(mlp)), mlp.inner), x)
+        return tape.add(self._norm(self.mlp(normed, mlp_of(mlp)), mlp.inner), x)
 
     def _norm(self, x: Tensor, n: Norm | None) -> Tensor:
         return x if n is None else norm(self.tape, x, n, self.run.plain_bytes)
@@ -253,12 +253,14 @@ def _four_bit(tape: Tape, run: Run, x: Tensor, linear: Linear) -> Tensor:
     return y
 
 
-def _attention_of(block: Block) -> Attention:
+def attention_of(block: Block) -> Attention:
+    """The attention of a block of a layer that ``is_described``."""
     assert isinstance(block.body, Attention)  # noqa: S101 - ``is_described``
     return block.body
 
 
-def _mlp_of(block: Block) -> Mlp:
+def mlp_of(block: Block) -> Mlp:
+    """The feed-forward of a block of a layer that ``is_described``."""
     assert isinstance(block.body, Mlp)  # noqa: S101 - ``is_described``
     return block.body
 
@@ -392,7 +394,7 @@ def _layer(layer: Layer, *, slides: bool) -> Layer:
     if not is_described(layer):
         return layer
     first, second = layer.blocks
-    attention, mlp = _attention_of(first), _mlp_of(second)
+    attention, mlp = attention_of(first), mlp_of(second)
     window = slides or attention.window is not None
     attention = attention._replace(
         style="litgpt_window" if window and not attention.softcap else "litgpt",

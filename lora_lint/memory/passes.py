@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from lora_lint.memory import litgpt
+from lora_lint.memory import litgpt, torchtune
 from lora_lint.memory.attention import Place, Rows
 from lora_lint.memory.blocks import Blocks
 from lora_lint.memory.tape import (
@@ -66,9 +66,10 @@ def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
     across = None
     if setting.memory is not None:
         across = place._replace(keys=setting.memory, masked=setting.memory_masked)
-    blocks: Blocks | litgpt.Layers
-    if run.code == "litgpt" and litgpt.is_described(layer):
-        blocks = litgpt.Layers(tape, run, dict(ranks), place)
+    blocks: Blocks | litgpt.Layers | torchtune.Layers
+    if run.code != "hf" and litgpt.is_described(layer):
+        own = litgpt.Layers if run.code == "litgpt" else torchtune.Layers
+        blocks = own(tape, run, dict(ranks), place)
         y = blocks.layer(x, layer)
     else:
         blocks = Blocks(tape, run, dict(ranks), place, across)

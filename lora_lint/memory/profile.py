@@ -37,7 +37,8 @@ class Profile(NamedTuple):
     ``fused_by``: what it is (``fused``).
     ``outputs_kept``: the model's outputs are held during the backward, as by
     ``outputs = model(**batch); outputs.loss.backward()``. ``padded``: batches of several sequences
-    are padded. ``code``: whose modules run, ``hf`` for Hugging Face's and PEFT's, or ``litgpt``.
+    are padded. ``code``: whose modules run, ``hf`` for Hugging Face's and PEFT's, ``litgpt`` or
+    ``torchtune``.
     ``stable_embedding``: on a quantized model the input embeddings are bitsandbytes'
     StableEmbedding, with a norm and a gradient that no optimizer takes. ``keeps_inputs``: 4-bit
     products keep their inputs, as by bitsandbytes before 0.43.2. ``every_linear``: quantization
@@ -48,7 +49,7 @@ class Profile(NamedTuple):
     not known. ``reentrant``: checkpoints are torch's reentrant ones, which keep other things
     while a layer is computed again. ``images``: False where batches are of text
     whatever the model can see. ``error``: the closed form's relative error for this framework; None
-    where it is the family's.
+    where it is the family's. ``buffers``: bytes that the model holds beside its parameters.
 
     The default is PEFT and transformers alone, with what a loop written by hand leaves open.
     """
@@ -71,6 +72,7 @@ class Profile(NamedTuple):
     reentrant: bool | None = False
     images: bool | None = None
     error: float | None = None
+    buffers: int = 0
 
 
 PLAIN: Final = Profile()
@@ -129,6 +131,18 @@ _FRAMEWORKS: Final = {
         graph_kept=True,
         error=_OWN_CODE_ERROR,
     ),
+    # Layers, head and loss are its own (``memory.torchtune``). recipes/
+    # lora_finetune_single_device.py ``_loss_step`` lets go of the logits before the backward;
+    # batches are padded without a mask (data/_collate.py ``padded_collate_sft``).
+    "torchtune": Profile(
+        autocast=False,
+        adapter_bytes=2,
+        kbit_preparation=False,
+        code="torchtune",
+        outputs_kept=False,
+        padded=False,
+        error=_OWN_CODE_ERROR,
+    ),
 }
 # Frameworks whose loop is transformers' Trainer where a Python file says so by its arguments.
 _TRAINERS_FILE: Final = "peft_python"
@@ -147,6 +161,7 @@ _AUTOCAST: Final = {
     "llama_factory": False,
     "oumi": False,
     "autotrain": False,
+    "torchtune": False,
 }
 # Whether checkpoints are reentrant where a file does not say: see ``_reentrant``.
 _REENTRANT: Final[Mapping[str, bool | None]] = {
@@ -155,6 +170,7 @@ _REENTRANT: Final[Mapping[str, bool | None]] = {
     "ms_swift": None,
     "oumi": None,
     "litgpt": False,
+    "torchtune": False,
 }
 # Dialects whose trainer is TRL's, or may be.
 _MAY_BE_TRLS: Final = ("trl", "peft_python")
@@ -170,7 +186,8 @@ def framework_profile(
     transformers: str | None = None,
 ) -> Profile:
     """What is known of how a framework trains; read in axolotl 0.19.0, llamafactory 0.9.5, trl
-    1.16.0, ms_swift 4.6.0, oumi 0.9, litgpt 0.5.13 and unsloth 2026.10.9.
+    1.16.0, ms_swift 4.6.0, oumi 0.9, litgpt 0.5.13, torchtune 0.6.1
+    and unsloth 2026.10.9.
 
     ``given`` are the recipe's values of ``PROFILE_FIELDS``: None where a field is unset,
     ``UNKNOWN`` where it is not static; ``objective`` beside them is what is trained for.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from lora_lint.memory import litgpt
+from lora_lint.memory import litgpt, torchtune
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
 from lora_lint.memory.fused import TILE, beside
@@ -112,7 +112,7 @@ class _Step:
         self.key = _key(run)
         self.values = units(run.batch, run.length, model.rank)
         self.stream = run.plain_bytes
-        self.own_code = run.code == "litgpt" and self.shape.head.kind == "lm"
+        self.own_code = run.code != "hf" and self.shape.head.kind == "lm"
 
     def number(self, size: Bytes) -> float:
         """Bytes as a number."""
@@ -135,7 +135,9 @@ class _Step:
         """All of them, from the first forward to the last backward."""
         run, shape = self.run, self.shape
         passes: list[list[Pass]] = []
-        flows = run.checkpointing or self.model.embeddings > 0 or run.stable_embedding
+        # torchtune's embeddings need no gradient for checkpoints that are not reentrant
+        flows = run.checkpointing and run.code != "torchtune"
+        flows = flows or self.model.embeddings > 0 or run.stable_embedding
         flows = flows or (self.images is not None and self.images.flows)
         memory: Stack | None = None
         memory_flows = False
@@ -266,6 +268,11 @@ class _Step:
     def head(self, last: Pass) -> HeadPass:
         """The pass of the head on the last layer's output."""
         stack = self.shape.stacks[-1]
+        if self.own_code and self.run.code == "torchtune":
+            there = torchtune.stream(
+                stack.final, flows=last.flows, width=last.width, length=self.run.length
+            )
+            return torchtune.head(self.shape.head, self.model.others, self.key, there)
         if self.own_code:
             what = litgpt.stream(
                 stack.final, flows=last.flows, width=last.width, length=self.run.length
@@ -336,6 +343,8 @@ class _Step:
                 size += self.entry(stack)
             if run.stable_embedding:
                 size += self.tensor(stack, self.stream) + 8 * values[TOKENS]
+            if run.code == "torchtune":
+                size += torchtune.rotary(stack, run)
             if stack.length is not None:
                 continue
             windows = {
