@@ -60,7 +60,7 @@ class Context(NamedTuple):
 # Frameworks whose runs divide a model.
 _DIVIDING: Final = ("verl", "openrlhf")
 # Frameworks that apply LoRA themselves and whose step is near enough to PEFT's to be estimated.
-_ALIKE: Final = ("litgpt",)
+_ALIKE: Final = ("litgpt", "torchtune")
 # Frameworks whose fused loss is Liger's forward alone, which holds all logits where the model does
 # not train (liger_kernel 0.8.5 transformers/model/llama.py ``lce_forward``: ``skip_logits``).
 _LIGER: Final = ("llama_factory",)
@@ -447,6 +447,11 @@ class RecipeSubject:
             return f"how {self.dialect.applied_by} uses memory is not known"
         if self.dialect.name == "litgpt" and self.value("gradient_checkpointing") is not False:
             return "how LitGPT's FSDP uses memory is not known"  # on with several devices
+        if self.dialect.name == "torchtune":
+            from lora_lint.checks.torchtune import undescribed
+
+            if reason := undescribed(self):
+                return reason
         if self.dialect.name in _DIVIDING:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
         if self.tree is not None and "library" in self.tree.facts:
@@ -582,6 +587,10 @@ class RecipeSubject:
             profile = profile._replace(fused_loss=self._trl_fuses, fused_by=self._trl_fused_by)
         if self._batches_are_text:
             profile = profile._replace(images=False)
+        if self.dialect.name == "torchtune" and self.tree is not None:
+            from lora_lint.memory.torchtune import buffers
+
+            profile = profile._replace(buffers=buffers(self.recipe.private["builder"], self.tree))
         return profile
 
     @property

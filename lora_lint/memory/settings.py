@@ -251,12 +251,23 @@ class _Reader:
             self._give_up("what LitGPT's 8-bit layers keep is not modelled")
             self.weighed = False
             return None
+        if self.profile.code == "torchtune" and not self._is_torchtunes_nf4():
+            self._give_up("what torchtune quantizes of such a run is not described")
+            self.weighed = False
+            return None
         if str(kind).lower() in (*FOUR_BIT, "int8"):
             return str(kind).lower()
         what = "the quantization" if kind is UNKNOWN else f"the size of {kind} weights"
         self._give_up(f"{what} is not known")
         self.weighed = False
         return None
+
+    def _is_torchtunes_nf4(self) -> bool:
+        """Every layer's maps in NF4, and the rest in 16 bit. In Qwen2 those without an adapter stay
+        as they are (torchtune 0.6.1 models/qwen2/_component_builders.py).
+        """
+        sixteen = dtype_bytes(self.given.dtype) == 2
+        return self.given.quantization == "nf4" and sixteen and self.tree.model_type != "qwen2"
 
     def _optimizer(self) -> Optimizer:
         """The optimizer; of one that is not known, AdamW's states, which the low end leaves out."""

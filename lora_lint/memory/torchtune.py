@@ -347,7 +347,7 @@ _SHARED: Final = re.compile(r"llama3_[123]_")
 
 
 def has_buffers(builder: str) -> bool:
-    """Whether ``buffers`` knows the builder."""
+    """Whether a builder is one whose model is described."""
     name = builder.partition("lora_")[2]
     return any(pattern.match(name) for pattern, _, _ in _POSITIONS)
 
