@@ -158,8 +158,8 @@ _SOURCES: Final = {
         "Qwen-7B-Chat (the first Qwen) brings its own code, of which there is no module tree"
     ),
     "torchtune": (
-        "its own model and LoRA code, which is not estimated; settings (checkpointing, offloading,"
-        " lengths) are ambiguous or not stated"
+        "its own model and LoRA code; settings (checkpointing, offloading, lengths) are ambiguous"
+        " or not stated, or torch.compile runs, which is not estimated"
     ),
     "peft_docs_velora": "rank and targets are not stated",
 }

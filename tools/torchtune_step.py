@@ -3,10 +3,9 @@
     python tools/torchtune_step.py < REQUESTS
 
 Needs torch, transformers, torchtune and torchao. Reads a JSON list of requests and prints
-torchtune's version and for each request the traced peak in bytes and the bytes of the model's
-buffers. A request has the ``builder`` under torchtune.models, ``r``, ``modules``
-(``lora_attn_modules``, and ``mlp`` and ``output``), ``dropout``, ``batch``, ``length``, and may
-have ``dtype``, ``quantize`` and ``checkpointing``.
+torchtune's version and the traced peaks in bytes. A request has the ``builder`` under
+torchtune.models, ``r``, ``modules`` (``lora_attn_modules``, and ``mlp`` and ``output``),
+``dropout``, ``batch``, ``length``, and may have ``dtype``, ``quantize`` and ``checkpointing``.
 """
 
 from __future__ import annotations
@@ -153,9 +152,9 @@ def build(request: Mapping[str, Any]) -> Any:
     return model
 
 
-def trace(request: Mapping[str, Any]) -> list[int]:
+def trace(request: Mapping[str, Any]) -> int:
     """The traced peak of the recipe's step (``train``, ``_loss_step``), in bytes, in which
-    gradients of an earlier micro-batch are alive; and the bytes of the buffers.
+    gradients of an earlier micro-batch are alive.
     """
     from torchtune.modules.loss import CEWithChunkedOutputLoss
 
@@ -191,8 +190,7 @@ def trace(request: Mapping[str, Any]) -> list[int]:
                 running = 0
     sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in known}
     fixed = sum(map(rounded, sizes.values()))
-    buffers = {id(b): b.untyped_storage().nbytes() for b in model.buffers()}
-    return [fixed + max(size for size, _ in storages.peaks.values()), sum(buffers.values())]
+    return fixed + max(size for size, _ in storages.peaks.values())
 
 
 def _loss(model: Any, loss_fn: Any, ids: Any, labels: Any, ignored: Any) -> torch.Tensor:

@@ -1,11 +1,14 @@
 """The tracer against measurements on GPUs that others published.
 
-    python tools/trace_published.py FILE --litgpt-python PYTHON > docs/memory-tracer.md
+    python tools/trace_published.py FILE --litgpt-python PYTHON --torchtune-python PYTHON \
+        > docs/memory-tracer.md
 
 FILE has the measurements; ``published_rows`` says how a row becomes a setting. PEFT's rows are
 traced as ``lora-lint`` traces a run, LitGPT's by LitGPT's own model class, loss and loop
 (``litgpt_step``), and so are the settings of ``litgpt_settings``, with which the closed form is
-compared: PYTHON has torch, transformers and litgpt. Without it those are left out.
+compared: PYTHON has torch, transformers and litgpt. Without it those are left out. In the same way
+the settings of ``torchtune_settings`` are traced (``torchtune_step``) by a PYTHON that has
+torchtune.
 """
 
 from __future__ import annotations
@@ -17,19 +20,21 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litgpt_settings import estimated
-from litgpt_settings import settings as litgpt_settings
+import litgpt_settings
+import torchtune_settings
 from published_rows import CONFIGS, Row, Setting, is_first_step, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """
 # The tracer against published measurements
 
-Made by `python tools/trace_published.py FILE --litgpt-python PYTHON`, where FILE has the
-measurements (`tools/published_rows.py` says how a row becomes a setting) and PYTHON has litgpt.
+Made by `python tools/trace_published.py FILE --litgpt-python PYTHON --torchtune-python PYTHON`,
+where FILE has the measurements (`tools/published_rows.py` says how a row becomes a setting), the
+one PYTHON has litgpt and the other torchtune.
 Traced is the peak of what PyTorch allocates in a training step on the meta device
 (`lora_lint/memory/tracer`); nothing of it is fitted to a measurement. Error: traced against
 measured, +: too much.
@@ -61,6 +66,20 @@ FORM = """
 
 Settings of `tools/litgpt_settings.py`, traced in the same way; in 4 bit with bitsandbytes'
 StableEmbedding, as LitGPT has it since 0.5. The holdout was listed before the form was compared
+with any trace. Error: the closed form against traced. Beyond this lie what no trace shows: the
+allocator's gaps and kernels' workspaces.
+
+| list | settings | mean error | worst | bias |
+|---|---|---|---|---|
+"""
+TORCHTUNE = """
+## The closed form against torchtune's model
+
+torchtune publishes no measurement whose setting is stated in full, so that only the form
+(`lora_lint/memory/torchtune.py`) is compared: settings of `tools/torchtune_settings.py`, traced by
+the model that the builders of torchtune {version} make, with the loss in chunks and the step of
+`lora_finetune_single_device` (`tools/torchtune_step.py`); in NF4 with a stand-in for the tensor,
+whose values torchao's own code makes whole. The holdout was listed before the form was compared
 with any trace. Error: the closed form against traced. Beyond this lie what no trace shows: the
 allocator's gaps and kernels' workspaces.
 
@@ -116,10 +135,10 @@ def litgpt_request(row: Row, setting: Setting) -> dict[str, Any]:
     }
 
 
-def ask_litgpt(python: Path, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
-    """LitGPT's version and the traced peaks, by an environment that has it."""
+def ask(python: Path, tool: str, requests: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
+    """A framework's version and what its tool traced, by an environment that has it."""
     done = subprocess.run(
-        [str(python), str(ROOT / "tools" / "litgpt_step.py")],
+        [str(python), str(ROOT / "tools" / tool)],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
@@ -130,7 +149,7 @@ def ask_litgpt(python: Path, requests: Sequence[Mapping[str, Any]]) -> tuple[str
     return version, peaks
 
 
-def page(rows: Iterable[Row], python: Path | None) -> Iterable[str]:
+def page(rows: Iterable[Row], python: Path | None, torchtune: Path | None = None) -> Iterable[str]:
     """The page, line by line."""
     usable = [
         (row, row.setting, row.setting.measured)
@@ -149,29 +168,36 @@ def page(rows: Iterable[Row], python: Path | None) -> Iterable[str]:
         for peak in known[key]:
             cells += [_gb(peak), f"{peak / measured - 1:+.1%}"]
         yield f"| {row.number} | {row.label} | {' | '.join(cells)} |"
-    if python is None:
-        return
+    if python is not None:
+        yield from litgpt(usable, python)
+    if torchtune is not None:
+        yield from form(torchtune_settings, torchtune, "torchtune_step.py", TORCHTUNE)
+
+
+def litgpt(usable: Sequence[tuple[Row, Setting, int]], python: Path) -> Iterable[str]:
+    """The part of LitGPT, line by line."""
     own = [one for one in usable if one[1].litgpt]
-    version, peaks = ask_litgpt(python, [litgpt_request(row, setting) for row, setting, _ in own])
+    requests = [litgpt_request(row, setting) for row, setting, _ in own]
+    version, peaks = ask(python, "litgpt_step.py", requests)
     yield LITGPT.format(version=version).rstrip()
     for (row, _, measured), peak in zip(own, peaks, strict=True):
         cells = [row.said["source"], row.label, _gb(measured), _gb(peak)]
         yield f"| {row.number} | {' | '.join(cells)} | {peak / measured - 1:+.1%} |"
-    yield from form(python)
+    yield from form(litgpt_settings, python, "litgpt_step.py", FORM)
 
 
-def form(python: Path) -> Iterable[str]:
-    """The closed form against LitGPT's class, line by line."""
-    both = list(litgpt_settings())
-    _, peaks = ask_litgpt(python, [setting.request for _, setting in both])
+def form(listed: ModuleType, python: Path, tool: str, text: str) -> Iterable[str]:
+    """The closed form against a framework's own class, line by line."""
+    both = list(listed.settings())
+    version, peaks = ask(python, tool, [setting.request for _, setting in both])
     lines: list[str] = []
     errors: dict[str, list[float]] = {}
     for (kind, setting), peak in zip(both, peaks, strict=True):
-        size = estimated(setting).tensors or 0
+        size = listed.estimated(setting).tensors or 0
         errors.setdefault(kind, []).append(size / peak - 1)
         cells = [kind, setting.label, _gb(peak), _gb(size), f"{size / peak - 1:+.2%}"]
         lines.append(f"| {' | '.join(cells)} |")
-    yield FORM.rstrip()
+    yield text.format(version=version).rstrip()
     for kind, found in errors.items():
         mean = sum(map(abs, found)) / len(found)
         worst, bias = max(found, key=abs), sum(found) / len(found)
@@ -189,8 +215,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--litgpt-python", type=Path)
+    parser.add_argument("--torchtune-python", type=Path)
     options = parser.parse_args()
-    print("\n".join(page(read_rows(options.file), options.litgpt_python)))
+    print("\n".join(page(read_rows(options.file), options.litgpt_python, options.torchtune_python)))
 
 
 if __name__ == "__main__":

@@ -330,18 +330,20 @@ def rotary(stack: Stack, run: Run) -> float:
     return float(4 * 2 * run.length * (found[0] if run.checkpointing else sum(found)))
 
 
-# Positions that a model allows, by the beginning of its builder's name (models/*/_model_builders.py
+# Positions that a model allows, by the builder's name (models/*/_model_builders.py
 # ``max_seq_len``), and bytes of a position for each value of a head: Qwen2 repeats its cosines and
 # sines. Llama 3.1 and later share them between layers.
+_SIZE: Final = r"\d+(_\d+)?b"
 _POSITIONS: Final = (
-    (re.compile(r"llama2_"), 4096, 4),
-    (re.compile(r"code_llama2_"), 16384, 4),
-    (re.compile(r"llama3_[78]"), 8192, 4),
-    (re.compile(r"llama3_[123]_"), 131072, 4),
-    (re.compile(r"gemma2?_"), 8192, 4),
-    (re.compile(r"mistral_"), 32768, 4),
-    (re.compile(r"qwen2_5_.*_base"), 131072, 8),
-    (re.compile(r"qwen2_"), 32768, 8),
+    (re.compile(rf"llama2_{_SIZE}"), 4096, 4),
+    (re.compile(rf"code_llama2_{_SIZE}"), 16384, 4),
+    (re.compile(r"llama3_\d+b"), 8192, 4),
+    (re.compile(r"llama3_[123]_\d+b"), 131072, 4),
+    (re.compile(rf"gemma2?_{_SIZE}"), 8192, 4),
+    (re.compile(rf"mistral_{_SIZE}"), 32768, 4),
+    (re.compile(rf"qwen2_5_{_SIZE}_base"), 131072, 8),
+    (re.compile(rf"qwen2_5_{_SIZE}(_instruct)?"), 32768, 8),
+    (re.compile(r"qwen2_(7b|\d_5b)"), 32768, 8),
 )
 _SHARED: Final = re.compile(r"llama3_[123]_")
 
@@ -349,7 +351,7 @@ _SHARED: Final = re.compile(r"llama3_[123]_")
 def has_buffers(builder: str) -> bool:
     """Whether a builder is one whose model is described."""
     name = builder.partition("lora_")[2]
-    return any(pattern.match(name) for pattern, _, _ in _POSITIONS)
+    return any(pattern.fullmatch(name) for pattern, _, _ in _POSITIONS)
 
 
 def buffers(builder: str, tree: ModuleTree) -> int:
@@ -359,7 +361,7 @@ def buffers(builder: str, tree: ModuleTree) -> int:
     from lora_lint.memory.shapes import read_shape
 
     name, shape = builder.partition("lora_")[2], read_shape(tree)
-    found = next((one for one in _POSITIONS if one[0].match(name)), None)
+    found = next((one for one in _POSITIONS if one[0].fullmatch(name)), None)
     if found is None or isinstance(shape, str):
         return 0
     _, positions, size = found
