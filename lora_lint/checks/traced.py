@@ -83,8 +83,6 @@ def _request(subject: RecipeSubject, estimate: MemoryEstimate) -> dict[str, Any]
         raise NotTraced("TRL's own loss is not traced")
     if run is None:
         raise NotTraced(estimate.reason or "its settings are not known")
-    if run.code != "hf":
-        raise NotTraced(f"{subject.dialect.title} runs layers of its own")
     if subject.shared is not None:
         raise NotTraced("it runs on several GPUs")
     return {
