@@ -100,6 +100,12 @@ CONFIGS: Final[Mapping[str, dict[str, Any]]] = {
     "gemma2.lora_gemma2_2b": _config(
         "gemma2", "Gemma2ForCausalLM", "256000 2304 9216 26 8 4", head_dim=256
     ),
+    "phi3.lora_phi3_mini": _config(
+        "phi3", "Phi3ForCausalLM", "32064 3072 8192 32 32 32", sliding_window=2047
+    ),
+    "phi4.lora_phi4_14b": _config(
+        "phi3", "Phi3ForCausalLM", "100352 5120 17920 40 40 10", sliding_window=None
+    ),
     "gemma2.lora_gemma2_9b": _config(
         "gemma2", "Gemma2ForCausalLM", "256000 3584 14336 42 16 8", head_dim=256
     ),
@@ -128,6 +134,7 @@ DEVELOPMENT: Final = (
     Setting("gemma2.lora_gemma2_2b", 8, _MLP, 0.0, 1, 1024),
     Setting("gemma2.lora_gemma2_2b", 8, _QV, 0.05, 2, 700, checkpointing=True),
     Setting("llama3_2.lora_llama3_2_1b", 8, _QV, 0.0, 2, 600, dtype="float32"),
+    Setting("phi3.lora_phi3_mini", 8, _MLP, 0.05, 2, 1024),
 )
 HOLDOUT: Final = (
     Setting("llama2.lora_llama2_13b", 8, _MLP, 0.0, 2, 1024, checkpointing=True, quantize=True),
@@ -150,15 +157,20 @@ HOLDOUT: Final = (
     Setting("gemma2.lora_gemma2_9b", 8, _MLP, 0.0, 1, 2048, checkpointing=True),
     Setting("gemma2.lora_gemma2_9b", 16, _ATTENTION, 0.05, 1, 512, quantize=True),
     Setting("llama3_2.lora_llama3_2_3b", 8, _MLP, 0.05, 1, 800, dtype="float32"),
+    Setting("phi3.lora_phi3_mini", 32, _ALL, 0.0, 4, 500, checkpointing=True),
+    Setting("phi4.lora_phi4_14b", 8, _MLP, 0.0, 1, 2048, checkpointing=True),
+    Setting("phi4.lora_phi4_14b", 16, _ATTENTION, 0.05, 1, 1000, quantize=True),
 )
 
 
 @cache
 def tree(builder: str) -> ModuleTree:
-    """The module tree of Hugging Face's model that a builder of ``CONFIGS`` builds."""
+    """The module tree of the model that a builder of ``CONFIGS`` builds, as torchtune has it."""
     from published_rows import build
 
-    return build(CONFIGS[builder])
+    from lora_lint.models.torchtune import torchtune_tree
+
+    return torchtune_tree(build(CONFIGS[builder]))
 
 
 def estimated(setting: Setting) -> MemoryEstimate:

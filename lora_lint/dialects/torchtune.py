@@ -389,6 +389,12 @@ def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     return LoraKwargs({k: v for k, v in values.items() if v is not None})
 
 
+def _model(tree: ModuleTree) -> ModuleTree:
+    from lora_lint.models.torchtune import torchtune_tree
+
+    return torchtune_tree(tree)
+
+
 DIALECT: Final = Dialect(
     name="torchtune",
     title="torchtune",
@@ -400,4 +406,5 @@ DIALECT: Final = Dialect(
     refuses_duplicates=True,
     refusal="got an unexpected keyword argument",
     applied_by="torchtune",
+    model=_model,
 )

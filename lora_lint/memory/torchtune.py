@@ -7,7 +7,7 @@ loss/ce_chunked_output_loss.py; models/gemma, gemma2, qwen2; recipes/lora_finetu
 in Hugging Face's modules:
 
 * norms are of an fp32 copy, which is kept; rotation is in fp32, but in Qwen2 in the stream's type,
-  for which each layer makes cosines and sines of its own;
+  for which each layer makes cosines and sines of its own; Phi-3 turns halves of 16 bit by fp32;
 * keys and values are repeated for grouped queries whatever the kernel, and no layer has a window
   but Gemma 2's, which computes all scores one step after the other;
 * an adapter is not cast, and the embeddings need no gradient for checkpointing;
@@ -66,8 +66,9 @@ CHUNKS: Final = 8
 # for each byte of the packed weight, their 16-bit values, these scaled, and the whole.
 _MAKING: Final = 14
 _WHOLE: Final = 2
-# How Qwen2's rotation is told from the others', which are Llama's.
+# How Qwen2's and Phi-3's rotation is told from the others', which is Llama's.
 _HALVES: Final = "torchtune_halves"
+_WIDE: Final = "torchtune_wide_halves"
 
 
 class Layers:
@@ -135,10 +136,12 @@ class Layers:
         """In pairs, each a view whose gradient is as large as the whole; or in halves."""
         tape, width = self.tape, x.width
         half = x.count / 2
-        if a.style == _HALVES:
+        if a.style in (_HALVES, _WIDE):
+            of = 4 if a.style == _WIDE else width
             one, two = tape.part(x, half), tape.part(x, half)
             rotated = tape.join((tape.scale(two), one))
-            return tape.add(tape.times_parameter(x, width), tape.times_parameter(rotated, width))
+            turned = tape.add(tape.times_parameter(x, of), tape.times_parameter(rotated, of))
+            return tape.cast(turned, width)
         wide = tape.cast(x, 4)
         pairs = [self._pair(wide, half), self._pair(wide, half)]
         return tape.cast(tape.join(pairs), width)
@@ -290,18 +293,25 @@ def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
 
 # Shapes -----------------------------------------------------------------------------------------
 
-# Families of which torchtune has models whose layers are written so.
-_FAMILIES: Final = frozenset({"llama", "mistral", "qwen2", "gemma", "gemma2"})
+# Families of which torchtune has models whose layers are written so, with their rotation.
+_FAMILIES: Final = {
+    "llama": "torchtune",
+    "mistral": "torchtune",
+    "qwen2": _HALVES,
+    "gemma": "torchtune",
+    "gemma2": "torchtune",
+    "phi3": _WIDE,
+}
 
 
 def as_torchtune(shape: Shape, tree: ModuleTree) -> Shape:
     """The shape of torchtune's model for Hugging Face's. What torchtune has in another way or not
     at all stays as it is and counts as not traced.
     """
-    if tree.model_type not in _FAMILIES or len(shape.stacks) > 1 or shape.head.kind != "lm":
+    style = _FAMILIES.get(tree.model_type or "")
+    if style is None or len(shape.stacks) > 1 or shape.head.kind != "lm":
         return shape._replace(traced=False)
     stack = shape.stacks[0]
-    style = _HALVES if tree.model_type == "qwen2" else "torchtune"
     made = {id(layer): _layer(layer, style) for layer in stack.layers}
     described = all(map(is_described, made.values()))
     stack = stack._replace(layers=tuple(made[id(layer)] for layer in stack.layers))
@@ -331,8 +341,8 @@ def rotary(stack: Stack, run: Run) -> float:
 
 
 # Positions that a model allows, by the builder's name (models/*/_model_builders.py
-# ``max_seq_len``), and bytes of a position for each value of a head: Qwen2 repeats its cosines and
-# sines. Llama 3.1 and later share them between layers.
+# ``max_seq_len``), and bytes of a position for each value of a head: Qwen2 and Phi repeat their
+# cosines and sines. Llama 3.1 and later share them between layers.
 _SIZE: Final = r"\d+(_\d+)?b"
 _POSITIONS: Final = (
     (re.compile(rf"llama2_{_SIZE}"), 4096, 4),
@@ -340,6 +350,8 @@ _POSITIONS: Final = (
     (re.compile(r"llama3_\d+b"), 8192, 4),
     (re.compile(r"llama3_[123]_\d+b"), 131072, 4),
     (re.compile(rf"gemma2?_{_SIZE}"), 8192, 4),
+    (re.compile(r"phi3_mini"), 4096, 8),
+    (re.compile(r"phi4_14b"), 16384, 8),
     (re.compile(rf"mistral_{_SIZE}"), 32768, 4),
     (re.compile(rf"qwen2_5_{_SIZE}_base"), 131072, 8),
     (re.compile(rf"qwen2_5_{_SIZE}(_instruct)?"), 32768, 8),

@@ -51,7 +51,7 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
         if id(node) not in made:
             children = {name: own(child) for name, child in node.children.items()}
             if family in _FUSED:
-                children = _apart(children, _FUSED[family])
+                children = apart(children, _FUSED[family])
             elif family in _MIXTURES and {"gate", "experts"} <= children.keys():
                 children = _mixture(children)
             cls = "Linear" if node.kind == "Linear" else node.cls
@@ -62,7 +62,7 @@ def litgpt_tree(tree: ModuleTree) -> ModuleTree:
     return replace(tree, root=own(tree.root), facts={**tree.facts, **told}, tied=())
 
 
-def _apart(children: Mapping[str, ModuleNode], fused: str) -> dict[str, ModuleNode]:
+def apart(children: Mapping[str, ModuleNode], fused: str) -> dict[str, ModuleNode]:
     """An attention's or feed-forward's modules, with several in the place of a fused one."""
     out = next((c for name, c in children.items() if name in _OUT and _is_map(c)), None)
     parts: dict[str, ModuleNode] = {}
