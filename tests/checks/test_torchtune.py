@@ -76,7 +76,7 @@ def test_the_name_of_a_file_can_say_which_recipe_runs_it():
         ("CEWithChunkedOutputLoss", "LinearCrossEntropyLoss", "loss"),
         ("ChunkedOutputLoss", "ChunkedOutputLoss\n  num_output_chunks: 4", "loss"),
         ("modules.loss.CEWithChunkedOutputLoss", "rlhf.loss.DPOLoss", "dpo"),
-        ("llama2.lora_llama2_7b", "phi3.lora_phi3_mini", "lora_phi3_mini"),
+        ("llama2.lora_llama2_7b", "llama3.lora_llama3", "lora_llama3"),
     ],
 )
 def test_what_is_not_described_is_said(old, new, reason):

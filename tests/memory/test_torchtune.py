@@ -12,6 +12,7 @@ import pytest
 from lora_lint.memory import estimate_memory, framework_profile
 from lora_lint.memory.estimate import CONTEXT_HIGH
 from lora_lint.memory.torchtune import buffers, has_buffers
+from lora_lint.models.torchtune import torchtune_tree
 from tests.memory.models import tree
 
 QV = ("q_proj", "v_proj")
@@ -55,6 +56,10 @@ TRACED = {
         ("lora_gemma2_2b", "gemma-2-2b", 26, 8, PARTS, 0.0, 1, 1024, 12_603_568_640),
         {},
     ),
+    "halves turned by fp32": (
+        ("lora_phi3_mini", "phi-3-mini", 32, 8, PARTS, 0.05, 2, 1024, 19_352_318_976),
+        {},
+    ),
     "nf4": (
         ("lora_llama3_1_8b", "llama-3.1-8b", 32, 16, MOST, 0.05, 4, 777, 35_363_502_592),
         NF4,
@@ -67,7 +72,7 @@ TRACED = {
 
 
 def estimate(builder, name, layers, r, modules, dropout, batch, length, **settings):
-    model = tree(name, layers)
+    model = torchtune_tree(tree(name, layers))
     quantized = "quantization" in settings
     profile = framework_profile("torchtune", quantized=quantized)
     return estimate_memory(
@@ -104,6 +109,7 @@ BUFFERS = {
     ("lora_llama3_1_8b", "llama-3.1-8b", 32): 67_109_120,
     ("lora_mistral_7b", "mistral-7b", 32): 536_879_104,
     ("lora_gemma_2b", "gemma-2b", 18): 151_004_160,
+    ("lora_phi3_mini", "phi-3-mini", 32): 100_669_440,
     ("lora_qwen2_5_7b_base", "qwen2.5-7b", 28): 3_758_103_552,
     ("lora_qwen2_5_7b_instruct", "qwen2.5-7b", 28): 939_531_264,
 }
@@ -115,15 +121,19 @@ def test_each_layers_cosines_and_sines_are_counted(builder, name, layers):
 
 
 def test_builders_that_are_not_described_have_no_buffers():
-    others = ("phi3_mini", "llama3_2_vision_11b", "llama3", "llama2_reward_7b")
+    others = ("llama3_2_vision_11b", "llama3", "llama2_reward_7b")
     for builder in (*(f"lora_{name}" for name in others), "llama2_7b", ""):
         assert not has_buffers(builder)
         assert buffers(builder, tree("llama-2-7b")) == 0
 
 
-def test_the_band_is_5_percent_and_15_for_layers_that_are_not_described():
-    for name, width in (("llama-2-7b", 0.05), ("qwen3-8b", 0.15)):
-        found = estimate("lora_llama2_7b", name, None, 8, QV, 0.05, 1, 512)
+def test_the_band_is_5_percent_10_in_4_bit_and_15_for_layers_that_are_not_described():
+    for name, settings, width in (
+        ("llama-2-7b", {}, 0.05),
+        ("llama-2-7b", NF4, 0.10),
+        ("qwen3-8b", {}, 0.15),
+    ):
+        found = estimate("lora_llama2_7b", name, None, 8, QV, 0.05, 1, 512, **settings)
         assert found.high == pytest.approx(found.tensors * (1 + width) + CONTEXT_HIGH, rel=1e-6)
 
 
