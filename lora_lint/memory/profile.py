@@ -136,8 +136,8 @@ _FRAMEWORKS: Final = {
     ),
     # Layers, head and loss are its own (``memory.torchtune``). recipes/
     # lora_finetune_single_device.py ``_loss_step`` lets go of the logits before the backward;
-    # batches are padded without a mask (data/_collate.py ``padded_collate_sft``). The form is within
-    # 0.1 % of traces of torchtune's model (docs/memory-tracer.md).
+    # batches are padded without a mask (data/_collate.py ``padded_collate_sft``). The form is
+    # within 0.1 % of traces of torchtune's model (docs/memory-tracer.md).
     "torchtune": Profile(
         autocast=False,
         adapter_bytes=2,
