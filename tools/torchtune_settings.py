@@ -33,7 +33,8 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 
 class Setting(NamedTuple):
     """A run: the builder, the rank, the parts with LoRA, dropout, batch, length, whether layers are
-    checkpointed and the base quantized, and the dtype.
+    checkpointed and the base quantized, the dtype, and whether the loss is LinearCrossEntropyLoss,
+    which torchtune has had since 0.6.1.
     """
 
     builder: str
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
     checkpointing: bool = False
     quantize: bool = False
     dtype: str = "bfloat16"
+    linear_loss: bool = False
 
     @property
     def label(self) -> str:
@@ -53,6 +55,7 @@ class Setting(NamedTuple):
         parts = self.parts.replace(" ", "+")
         how = "nf4" if self.quantize else self.dtype
         how += ", checkpointing" if self.checkpointing else ""
+        how += ", LinearCrossEntropyLoss" if self.linear_loss else ""
         name = self.builder.rpartition(".")[2].removeprefix("lora_")
         return f"{name}, r {self.r}, {parts}, dropout {self.dropout}, {how}, {size}"
 
@@ -135,6 +138,8 @@ DEVELOPMENT: Final = (
     Setting("gemma2.lora_gemma2_2b", 8, _QV, 0.05, 2, 700, checkpointing=True),
     Setting("llama3_2.lora_llama3_2_1b", 8, _QV, 0.0, 2, 600, dtype="float32"),
     Setting("phi3.lora_phi3_mini", 8, _MLP, 0.05, 2, 1024),
+    Setting("llama3_2.lora_llama3_2_1b", 8, _MLP, 0.0, 2, 1000, linear_loss=True),
+    Setting("llama3.lora_llama3_8b", 8, _ALL, 0.05, 2, 1024, checkpointing=True, linear_loss=True),
 )
 HOLDOUT: Final = (
     Setting("llama2.lora_llama2_13b", 8, _MLP, 0.0, 2, 1024, checkpointing=True, quantize=True),
@@ -158,6 +163,10 @@ HOLDOUT: Final = (
     Setting("gemma2.lora_gemma2_9b", 16, _ATTENTION, 0.05, 1, 512, quantize=True),
     Setting("llama3_2.lora_llama3_2_3b", 8, _MLP, 0.05, 1, 800, dtype="float32"),
     Setting("phi3.lora_phi3_mini", 32, _ALL, 0.0, 4, 500, checkpointing=True),
+    Setting("llama3_1.lora_llama3_1_8b", 8, _MLP, 0.0, 1, 3000, True, True, linear_loss=True),
+    Setting("qwen2_5.lora_qwen2_5_3b", 8, _MLP, 0.05, 4, 1024, True, linear_loss=True),
+    Setting("gemma2.lora_gemma2_2b", 16, _ATTENTION, 0.0, 2, 777, linear_loss=True),
+    Setting("phi3.lora_phi3_mini", 8, _ALL, 0.05, 1, 2048, True, linear_loss=True),
     Setting("phi4.lora_phi4_14b", 8, _MLP, 0.0, 1, 2048, checkpointing=True),
     Setting("phi4.lora_phi4_14b", 16, _ATTENTION, 0.05, 1, 1000, quantize=True),
 )
@@ -200,7 +209,7 @@ def estimated(setting: Setting) -> MemoryEstimate:
         gradient_accumulation_steps=2,
         optim="adamw_torch_fused",
         packing=False,
-        profile=profile._replace(buffers=buffers(name, whole)),
+        profile=profile._replace(buffers=buffers(name, whole), fused_loss=setting.linear_loss),
     )
 
 

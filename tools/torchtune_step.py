@@ -5,7 +5,8 @@
 Needs torch, transformers, torchtune and torchao. Reads a JSON list of requests and prints
 torchtune's version and the traced peaks in bytes. A request has the ``builder`` under
 torchtune.models, ``r``, ``modules`` (``lora_attn_modules``, and ``mlp`` and ``output``),
-``dropout``, ``batch``, ``length``, and may have ``dtype``, ``quantize`` and ``checkpointing``.
+``dropout``, ``batch``, ``length``, and may have ``dtype``, ``quantize``, ``checkpointing`` and
+``linear_loss``.
 """
 
 from __future__ import annotations
@@ -161,7 +162,11 @@ def trace(request: Mapping[str, Any]) -> int:
     model = build(request)
     model.train()
     loss_fn = CEWithChunkedOutputLoss()
-    model.set_num_output_chunks(loss_fn.num_output_chunks)
+    step_loss = _loss
+    if request.get("linear_loss"):
+        step_loss, model.unembed = _linear_loss, model.norm
+    else:
+        model.set_num_output_chunks(loss_fn.num_output_chunks)
     known = [*model.parameters(), *model.buffers()]
     for parameter in model.parameters():
         parts = getattr(parameter, "parts", None)
@@ -181,7 +186,7 @@ def trace(request: Mapping[str, Any]) -> int:
             ids = torch.zeros(shape, dtype=torch.int64, device="meta")
             labels = torch.zeros(shape, dtype=torch.int64, device="meta")
             count = (labels != loss_fn.ignore_index).sum()
-            loss = _loss(model, loss_fn, ids, labels, ignored) * count
+            loss = step_loss(model, loss_fn, ids, labels, ignored) * count
             running += loss
             storages.phase = "backward"
             _backward(loss)
@@ -200,6 +205,27 @@ def _loss(model: Any, loss_fn: Any, ids: Any, labels: Any, ignored: Any) -> torc
     loss = loss_fn(logits, labels)
     del logits
     return loss
+
+
+def _linear_loss(model: Any, loss_fn: Any, ids: Any, labels: Any, ignored: Any) -> torch.Tensor:
+    """What follows the model's norm where the loss is a LinearCrossEntropyLoss, which torchtune has
+    had since 0.6.1: chunk by chunk it takes the tokens with labels, here all, and makes logits.
+    """
+    outputs = model(tokens=ids)
+    labels = torch.hstack((labels[..., 1:], ignored[: labels.shape[0]]))
+    chunks = loss_fn.num_output_chunks
+    pairs = zip(outputs.tensor_split(chunks, 1), labels.tensor_split(chunks, 1), strict=True)
+    total: Any = 0.0
+    for hidden, wanted in pairs:
+        total += _chunk_loss(model.output, hidden, wanted)
+    return total / (labels != loss_fn.ignore_index).sum()
+
+
+def _chunk_loss(output: Any, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    rows = torch.empty((2, wanted.numel()), dtype=torch.int64, device="meta").unbind()
+    hidden, wanted = hidden[rows], wanted[rows]
+    logits = output(hidden)
+    return torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
 
 
 def main() -> None:

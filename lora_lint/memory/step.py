@@ -270,7 +270,11 @@ class _Step:
         stack = self.shape.stacks[-1]
         if self.own_code and self.run.code == "torchtune":
             there = torchtune.stream(
-                stack.final, flows=last.flows, width=last.width, length=self.run.length
+                stack.final,
+                flows=last.flows,
+                width=last.width,
+                length=self.run.length,
+                linear=self.run.fused_loss,
             )
             return torchtune.head(self.shape.head, self.model.others, self.key, there)
         if self.own_code:

@@ -15,6 +15,8 @@ in Hugging Face's modules:
   0.10 dtypes/nf4tensor.py ``get_original_weight``), forward and backward;
 * logits come in eight chunks, of which the loss makes fp32 copies one by one, but keeps
   log_softmax's outputs of all;
+* LinearCrossEntropyLoss, which torchtune has had since 0.6.1 and which stands here as
+  ``fused_loss``, makes logits of one chunk at a time, but keeps log_softmax's outputs of all too;
 * Gemma 2 caps what reaches the head, not the logits;
 * each layer has its own cosines and sines of as many positions as the model allows (``buffers``).
 
@@ -218,7 +220,7 @@ def _four_bit(tape: Tape, x: Tensor, linear: Linear) -> Tensor:
 
 class Stream(NamedTuple):
     """What reaches the head: its norm, whether it needs a gradient, bytes of its values, and the
-    tokens of a chunk of each sequence and of the last one.
+    tokens of a chunk of each sequence and of the last one. ``linear``: the loss makes the logits.
     """
 
     final: Norm | None
@@ -226,12 +228,18 @@ class Stream(NamedTuple):
     width: int
     chunk: int
     last: int
+    linear: bool
 
 
-def stream(final: Norm | None, *, flows: bool, width: int, length: int) -> Stream:
+def stream(
+    final: Norm | None, *, flows: bool, width: int, length: int, linear: bool = False
+) -> Stream:
     """What reaches the head of sequences of so many tokens."""
+    if linear:  # ``tensor_split``
+        least = max(1, length // CHUNKS)
+        return Stream(final, flows, width, least, least, linear)
     chunk = -(-length // CHUNKS)
-    return Stream(final, flows, width, chunk, length - chunk * ((length - 1) // chunk))
+    return Stream(final, flows, width, chunk, length - chunk * ((length - 1) // chunk), linear)
 
 
 @lru_cache(maxsize=256)
@@ -265,18 +273,20 @@ def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
     root, size = product.node, hidden.size
     if low is not None:
         tape.also_keeps(product, low.storage)
-    logits = tape.scratch(TOKENS, width * values)
+    logits = tape.scratch(TOKENS, 0 if what.linear else width * values)
     added = tape.scratch(BATCH, 2 * width * what.chunk * values if low is not None else 0)
     forward = peaks_of([*tape.moments, tuple(tape.live)])
     del added, product, hidden, low, inputs, x
     scores = tape.scratch(TOKENS, 4 * values)
     last, other = 4 * what.last * values, 4 * what.chunk * values
     copies = (last, other - last) if width < 4 else (0, -last)
+    if what.linear:
+        copies = (copies[0] + width * what.last * values,) * 2
     moments = [plus(tuple(tape.live), as_bytes((BATCH, n))) for n in copies]
     del logits
     moments += [plus(tuple(tape.live), as_bytes((BATCH, n))) for n in (2 * last, 2 * other - last)]
     del scores
-    gradients = tape.scratch(TOKENS, width * values)
+    gradients = tape.scratch(TOKENS, 0 if what.linear else width * values)
     moments.append(tuple(tape.live))
     del gradients
     tape.moments.clear()
