@@ -588,9 +588,9 @@ class RecipeSubject:
         if self._batches_are_text:
             profile = profile._replace(images=False)
         if self.dialect.name == "torchtune" and self.tree is not None:
-            from lora_lint.memory.torchtune import buffers
+            from lora_lint.checks.torchtune import with_file
 
-            profile = profile._replace(buffers=buffers(self.recipe.private["builder"], self.tree))
+            profile = with_file(profile, self, self.tree)
         return profile
 
     @property

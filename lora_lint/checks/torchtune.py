@@ -10,18 +10,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from lora_lint.memory.torchtune import CHUNKS, has_buffers
+from lora_lint.memory.torchtune import CHUNKS, buffers, has_buffers
 
 if TYPE_CHECKING:
     from lora_lint.checks.subject import RecipeSubject
     from lora_lint.documents.tree import Node
+    from lora_lint.memory import Profile
+    from lora_lint.models import ModuleTree
 
 # What comments and names of files say of the recipe that runs them.
 _SINGLE: Final = re.compile(r"single[ _-]device", re.IGNORECASE)
 _SEVERAL: Final = re.compile(r"lora\w*_distributed|nproc_per_node", re.IGNORECASE)
 # Keys that recipes for several devices alone read.
 _DIVIDING: Final = ("custom_sharded_layers", "fsdp_cpu_offload", "tensor_parallel_dim")
-_LOSS: Final = "torchtune.modules.loss.CEWithChunkedOutputLoss"
+_LOSSES: Final = "torchtune.modules.loss."
+_CHUNKED: Final = f"{_LOSSES}CEWithChunkedOutputLoss"
+# torchtune's since 0.6.1, of which no release has it: what else its step does now is not traced.
+_LINEAR: Final = f"{_LOSSES}LinearCrossEntropyLoss"
+_LINEAR_ERROR: Final = 0.10
 _COLLATOR: Final = "torchtune.data.padded_collate_sft"
 # Keys that change what is kept where they are not off, and how.
 _SWITCHES: Final = {
@@ -42,7 +48,10 @@ def undescribed(subject: RecipeSubject) -> str | None:
     builder = subject.recipe.private["builder"]
     if not has_buffers(builder):
         return f"what torchtune's {builder} builds is not described"
-    if not _is_single(subject, root):
+    said = f"{subject.document.path}\n{subject.document.text}"
+    if _SEVERAL.search(said) or any(root.get(key) is not None for key in _DIVIDING):
+        return "how torchtune's FSDP uses memory is not known"
+    if _SINGLE.search(said) is None:
         return "whether torchtune's recipe for a single device runs this file it does not say"
     for path, reason in _SWITCHES.items():
         if _value(root, *path, absent=False) is not False:
@@ -56,18 +65,20 @@ def undescribed(subject: RecipeSubject) -> str | None:
     if _value(root, "collate_fn", absent=_COLLATOR) != _COLLATOR:
         return "what the collator makes of a batch is not known"
     loss = _value(root, "loss", "_component_", absent=None)
-    chunks = _value(root, "loss", "num_output_chunks", absent=CHUNKS)
-    if loss != _LOSS or chunks != CHUNKS:
-        return f"what torchtune's loss keeps is described for {_LOSS.rpartition('.')[2]} alone"
+    if loss not in (_CHUNKED, _LINEAR):
+        return f"what the loss ({loss}) keeps is not described"
+    if _value(root, "loss", "num_output_chunks", absent=CHUNKS) != CHUNKS:
+        return f"what the loss keeps is described for {CHUNKS} chunks alone"
     return None
 
 
-def _is_single(subject: RecipeSubject, root: Node) -> bool:
-    """Whether the file or its name says so, and nothing says otherwise."""
-    said = f"{subject.document.path}\n{subject.document.text}"
-    if _SEVERAL.search(said) or any(root.get(key) is not None for key in _DIVIDING):
-        return False
-    return _SINGLE.search(said) is not None
+def with_file(profile: Profile, subject: RecipeSubject, tree: ModuleTree) -> Profile:
+    """torchtune's profile for the builder and the loss that a file names."""
+    root = subject.document.parts[subject.recipe.part].node
+    profile = profile._replace(buffers=buffers(subject.recipe.private["builder"], tree))
+    if _value(root, "loss", "_component_", absent=None) == _LINEAR:
+        profile = profile._replace(fused_loss=True, error=_LINEAR_ERROR)
+    return profile
 
 
 def _value(root: Node, *path: str, absent: Any) -> Any:

@@ -55,11 +55,8 @@ def test_the_name_of_a_file_can_say_which_recipe_runs_it():
     comment = FILE.splitlines()[0]
     assert subject(comment, "#", "7B_lora_single_device.yaml").not_estimated is None
     assert "single device" in subject(comment, "#").not_estimated
-    assert (
-        "single device"
-        in subject("lora_finetune_single", "lora_finetune_distributed single").not_estimated
-    )
-    assert "single device" in subject("device: cuda", "fsdp_cpu_offload: False").not_estimated
+    assert "FSDP" in subject("finetune_single_device", "finetune_distributed").not_estimated
+    assert "FSDP" in subject("device: cuda", "fsdp_cpu_offload: False").not_estimated
 
 
 @pytest.mark.parametrize(
@@ -73,8 +70,9 @@ def test_the_name_of_a_file_can_say_which_recipe_runs_it():
         ("dtype: bf16", "dtype: fp16", "bf16 and fp32"),
         ("device: cuda", "device: cpu", "GPU of CUDA"),
         ("device: cuda", "device: cuda\ncollate_fn: mine.collate", "collator"),
-        ("CEWithChunkedOutputLoss", "LinearCrossEntropyLoss", "loss"),
-        ("ChunkedOutputLoss", "ChunkedOutputLoss\n  num_output_chunks: 4", "loss"),
+        ("torchtune.modules.loss.CEWithChunkedOutputLoss", "mine.Loss", "mine.Loss"),
+        ("torchtune.modules.loss.CEWithChunkedOutputLoss", "${there}", "loss"),
+        ("ChunkedOutputLoss", "ChunkedOutputLoss\n  num_output_chunks: 4", "8 chunks"),
         ("modules.loss.CEWithChunkedOutputLoss", "rlhf.loss.DPOLoss", "dpo"),
         ("llama2.lora_llama2_7b", "llama3.lora_llama3", "lora_llama3"),
     ],
@@ -83,6 +81,13 @@ def test_what_is_not_described_is_said(old, new, reason):
     found = subject(old, new)
     assert found.memory is None
     assert reason in found.not_estimated
+
+
+def test_a_loss_that_makes_the_logits_itself_needs_less_and_is_less_sure():
+    chunked, linear = subject().memory, subject("CEWithChunkedOutput", "LinearCrossEntropy").memory
+    logits = 2 * 1024 * 32000
+    assert chunked.tensors - linear.tensors > logits
+    assert chunked.high / chunked.tensors < linear.high / linear.tensors
 
 
 def test_a_command_says_too_little():

@@ -56,6 +56,10 @@ TRACED = {
         ("lora_gemma2_2b", "gemma-2-2b", 26, 8, PARTS, 0.0, 1, 1024, 12_603_568_640),
         {},
     ),
+    "logits by the loss, in chunks": (
+        ("lora_gemma2_2b", "gemma-2-2b", 26, 16, ATTENTION, 0.0, 2, 777, 14_081_672_192),
+        {"linear_loss": True},
+    ),
     "halves turned by fp32": (
         ("lora_phi3_mini", "phi-3-mini", 32, 8, PARTS, 0.05, 2, 1024, 19_352_318_976),
         {},
@@ -71,10 +75,13 @@ TRACED = {
 }
 
 
-def estimate(builder, name, layers, r, modules, dropout, batch, length, **settings):
+def estimate(
+    builder, name, layers, r, modules, dropout, batch, length, *, linear_loss=False, **settings
+):
     model = torchtune_tree(tree(name, layers))
     quantized = "quantization" in settings
     profile = framework_profile("torchtune", quantized=quantized)
+    profile = profile._replace(fused_loss=linear_loss)
     return estimate_memory(
         model,
         {"r": r, "target_modules": list(modules), "lora_dropout": dropout},
