@@ -79,8 +79,9 @@ torchtune publishes no measurement whose setting is stated in full, so that only
 (`lora_lint/memory/torchtune.py`) is compared: settings of `tools/torchtune_settings.py`, traced by
 the model that the builders of torchtune {version} make, with the loss in chunks and the step of
 `lora_finetune_single_device` (`tools/torchtune_step.py`); in NF4 with a stand-in for the tensor,
-whose values torchao's own code makes whole. The holdout was listed before the form was compared
-with any trace. Error: the closed form against traced. Beyond this lie what no trace shows: the
+whose values torchao's own code makes whole, and with a stand-in for LinearCrossEntropyLoss, which
+torchtune has had since its last release. The holdout was listed before the form was compared with
+any trace of it. Error: the closed form against traced. Beyond this lie what no trace shows: the
 allocator's gaps and kernels' workspaces.
 
 | list | settings | mean error | worst | bias |
