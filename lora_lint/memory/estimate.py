@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from lora_lint.facts import newest_peft
 from lora_lint.injection import inject
 from lora_lint.memory.gpus import GIB, Gpu, parse_gpu
-from lora_lint.memory.litgpt import as_litgpt
 from lora_lint.memory.profile import OTHER_CODE_ERROR, PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
 from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
 from lora_lint.memory.step import Model, peaks
-from lora_lint.memory.torchtune import as_torchtune
 from lora_lint.memory.weights import (
     Trained,
     embedding_values,
@@ -315,10 +313,14 @@ def _read_model(
     if isinstance(shape, str):
         return _Trained(trained, reason=shape)
     if code == "litgpt":
+        from lora_lint.memory.litgpt import as_litgpt
+
         shape = as_litgpt(shape, tree)
         if any(".experts." in name for name in injection.modules):
             return _Trained(trained, reason="what LitGPT's adapted experts keep is not modelled")
     elif code == "torchtune":
+        from lora_lint.memory.torchtune import as_torchtune
+
         shape = as_torchtune(shape, tree)
     if config.get("layer_replication"):
         return _Trained(trained, reason="activations of replicated layers are not modelled")

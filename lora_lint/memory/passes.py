@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from lora_lint.memory import litgpt, torchtune
 from lora_lint.memory.attention import Place, Rows
 from lora_lint.memory.blocks import Blocks
 from lora_lint.memory.tape import (
@@ -22,6 +21,7 @@ from lora_lint.memory.tape import (
 )
 
 if TYPE_CHECKING:
+    from lora_lint.memory import litgpt, torchtune
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Layer
 
@@ -66,14 +66,9 @@ def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
     across = None
     if setting.memory is not None:
         across = place._replace(keys=setting.memory, masked=setting.memory_masked)
-    blocks: Blocks | litgpt.Layers | torchtune.Layers
-    if run.code != "hf" and litgpt.is_described(layer):
-        own = litgpt.Layers if run.code == "litgpt" else torchtune.Layers
-        blocks = own(tape, run, dict(ranks), place)
-        y = blocks.layer(x, layer)
-    else:
-        blocks = Blocks(tape, run, dict(ranks), place, across)
-        y = blocks.layer(x, layer, memory)
+    own = _own_layers(tape, run, ranks, place, layer) if run.code != "hf" else None
+    blocks = Blocks(tape, run, dict(ranks), place, across)
+    y = own.layer(x, layer) if own is not None else blocks.layer(x, layer, memory)
     top = y.node
     ends = [t.node for t in (x, memory) if t is not None and isinstance(t.node, Leaf)]
     if run.checkpointing and top is not None:
@@ -97,6 +92,18 @@ def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
     backward = peaks_of(tape.moments)
     held, left = _held(tape), _left(tape, ends)
     return Pass(kept, held, peaks_of(forward), backward, left, casts, flows=True, width=width)
+
+
+def _own_layers(
+    tape: Tape, run: Run, ranks: Ranks, place: Place, layer: Layer
+) -> litgpt.Layers | torchtune.Layers | None:
+    """A framework's own layers; None where they are not described."""
+    from lora_lint.memory import litgpt, torchtune
+
+    if not litgpt.is_described(layer):
+        return None
+    own = litgpt.Layers if run.code == "litgpt" else torchtune.Layers
+    return own(tape, run, dict(ranks), place)
 
 
 def _reentrant(tape: Tape, passing: list[Tensor], ends: list[Leaf]) -> Pass:

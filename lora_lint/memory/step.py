@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from lora_lint.memory import litgpt, torchtune
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
 from lora_lint.memory.fused import TILE, beside
@@ -269,6 +268,8 @@ class _Step:
         """The pass of the head on the last layer's output."""
         stack = self.shape.stacks[-1]
         if self.own_code and self.run.code == "torchtune":
+            from lora_lint.memory import torchtune
+
             there = torchtune.stream(
                 stack.final,
                 flows=last.flows,
@@ -278,6 +279,8 @@ class _Step:
             )
             return torchtune.head(self.shape.head, self.model.others, self.key, there)
         if self.own_code:
+            from lora_lint.memory import litgpt
+
             what = litgpt.stream(
                 stack.final, flows=last.flows, width=last.width, length=self.run.length
             )
@@ -348,6 +351,8 @@ class _Step:
             if run.stable_embedding:
                 size += self.tensor(stack, self.stream) + 8 * values[TOKENS]
             if run.code == "torchtune":
+                from lora_lint.memory import torchtune
+
                 size += torchtune.rotary(stack, run)
             if stack.length is not None:
                 continue
