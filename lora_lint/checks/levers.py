@@ -127,7 +127,7 @@ _FUSED_LOSS: Final = {
 
 
 def _for_time(subject: RecipeSubject) -> Iterator[Offer]:
-    if subject.checkpointing is not True and subject.dialect.name not in _NO_SWITCH:
+    if subject.setup.checkpointing is not True and subject.dialect.name not in _NO_SWITCH:
         yield (
             "gradient_checkpointing: true",
             {"gradient_checkpointing": True},
@@ -147,10 +147,10 @@ def _for_time(subject: RecipeSubject) -> Iterator[Offer]:
 
 
 def _for_quality(subject: RecipeSubject) -> Iterator[Offer]:
-    quantization = subject.quantization
+    quantization = subject.setup.quantization
     if quantization in ("nf4", "fp4") and subject.value("double_quant") is not True:
         yield "double quantization", {"double_quant": True}, "hardly any quality"
-    if quantization is None and subject.quantizable:
+    if quantization is None and subject.setup.quantizable:
         yield "4-bit base (nf4, double quantization)", _FOUR_BIT, "a little quality, slower"
     optim = subject.value("optim")
     if not isinstance(optim, str) or "8bit" not in optim:

@@ -30,7 +30,7 @@ AUTOMATIC: Final = (*_BALANCED, "sequential")
 @check("GM405")
 def float32_base_weights(subject: RecipeSubject) -> Iterator[Finding]:
     """The frozen base weights are loaded in float32."""
-    if subject.quantization is not None or not subject.recipe.trains:
+    if subject.setup.quantization is not None or not subject.recipe.trains:
         return
     why = _float32(subject)
     if why is None or _divided(subject):
@@ -91,8 +91,8 @@ def device_map_offloads(subject: RecipeSubject) -> Iterator[Finding]:
     if memory is None or memory.gpu is None or not memory.weights_exceed or subject.shared:
         return
     gpu, size = memory.gpu, memory.least_weights or 0
-    quantized = subject.quantization is not None
-    smaller = not quantized and subject.quantizable
+    quantized = subject.setup.quantization is not None
+    smaller = not quantized and subject.setup.quantizable
     what = (
         "transformers refuses quantized modules there, and else " if quantized else ""
     ) + "the backward still needs every layer's weights on the GPU"

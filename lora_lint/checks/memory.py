@@ -65,7 +65,7 @@ def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
         return
     memory, gpu = judged
     stated = subject.recipe["dtype"].origin != "unset" and "dtype" not in memory.assumed
-    held = subject.quantization
+    held = subject.setup.quantization
     quantized = held if held not in (None, "none") else None
     size = gib(memory.least_weights or 0)
     size += f" in {quantized or subject.value('dtype')}" if stated or quantized else " at least"
@@ -87,7 +87,7 @@ def _decides_size(subject: RecipeSubject, *, quantized: bool) -> str:
 
 def _smaller(subject: RecipeSubject, gpu: Gpu) -> str:
     """What the weights would need in 4 bits."""
-    if subject.quantization in ("nf4", "fp4") or not subject.quantizable:
+    if subject.setup.quantization in ("nf4", "fp4") or not subject.setup.quantizable:
         return "a smaller model, a larger GPU, or several of them"
     estimate = subject.estimate(quantization="nf4", double_quant=True)
     four = estimate.bytes["weights"] if estimate else None

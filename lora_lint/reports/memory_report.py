@@ -135,7 +135,7 @@ def _why(subject: RecipeSubject) -> str:
 def _setting(subject: RecipeSubject) -> str:
     """The run in a line: what decides its memory."""
     batch, length = subject.value("per_device_train_batch_size"), subject.value("max_length")
-    kind = subject.quantization
+    kind = subject.setup.quantization
     parts = [
         subject.model_name,
         str(kind) if isinstance(kind, str) and kind != "none" else None,
