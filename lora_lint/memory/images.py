@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import activate, norm
-from lora_lint.memory.passes import Ranks, Setting, layer_pass
+from lora_lint.memory.passes import Figures, Ranks, Setting, layer_pass
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.tape import BATCH, NOTHING, Storage, Tape, peaks_of, total, units
 
@@ -61,17 +61,6 @@ def see(
     beside layers.
     """
     return _Seeing(tower, rank, run, key).see(layers, others)
-
-
-class _Figures(NamedTuple):
-    """A layer's pass in bytes: see ``tape.Pass``."""
-
-    kept: float
-    held: float
-    gradients: float
-    casts: float
-    forward: float
-    backward: float
 
 
 class _Seeing:
@@ -144,8 +133,8 @@ class _Seeing:
             flows, width = flows or passes[-1].flows, passes[-1].width
         return passes
 
-    def _figures(self, one: Pass) -> _Figures:
-        return _Figures(
+    def _figures(self, one: Pass) -> Figures:
+        return Figures(
             self.number(one.kept),
             self.number(one.held),
             self.number(one.gradients),

@@ -285,6 +285,30 @@ def stream(final: Norm | None, *, flows: bool, width: int, length: int) -> Strea
     return Stream(final, flows, width, -(-length // CHUNK), min(CHUNK, length))
 
 
+def in_chunks(
+    tape: Tape,
+    run: Run,
+    hidden: Tensor,
+    linear: Linear,
+    r: int | None,
+    width: int,
+    leaves: tuple[Leaf, Leaf],
+) -> Tensor:
+    """The head's product, whose own bytes are counted by who calls: with an adapter its inputs are
+    kept chunk by chunk, as copies.
+    """
+    inputs, gives = [hidden], [hidden.size]
+    if r is None:
+        return tape.result(inputs, (TOKENS, 0, width), (), gives)
+    whole = tape.dropout(hidden) if run.dropout else tape.copy(hidden)
+    low = tape.low(whole, linear.d_in, r, run.adapter_bytes, leaves[0])
+    factor = Tensor(RANK, r * linear.d_out, run.adapter_bytes, low.storage, leaves[1])
+    inputs, gives = [hidden, low, factor], [hidden.size, low.size, factor.size]
+    product = tape.result(inputs, (TOKENS, 0, width), (), gives)
+    tape.also_keeps(product, low.storage)
+    return product
+
+
 @lru_cache(maxsize=256)
 def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
     """The output head and the loss, in chunks of 128 tokens (``CHUNK``).
@@ -305,19 +329,10 @@ def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
     hidden = x if what.final is None else norm(tape, x, what.final, run.plain_bytes)
     del x
     width = 2 if run.autocast else hidden.width
-    low, leaves = None, (Leaf(), Leaf())
-    inputs, gives = [hidden], [hidden.size]
     r = dict(others).get(linear.name)
-    if r is not None:
-        whole = tape.dropout(hidden) if run.dropout else tape.copy(hidden)
-        low = tape.low(whole, linear.d_in, r, run.adapter_bytes, leaves[0])
-        factor = Tensor(RANK, r * values, run.adapter_bytes, low.storage, leaves[1])
-        inputs, gives = [hidden, low, factor], [hidden.size, low.size, factor.size]
-        del whole, factor
-    product = tape.result(inputs, (TOKENS, 0, width), (), gives)
+    leaves = (Leaf(), Leaf())
+    product = in_chunks(tape, run, hidden, linear, r, width, leaves)
     root, size = product.node, hidden.size
-    if low is not None:
-        tape.also_keeps(product, low.storage)
     if run.quantized and run.keeps_inputs:
         tape.also_keeps(product, hidden.storage)
     if one.capped:  # tanh keeps its output
@@ -327,10 +342,10 @@ def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
         tape.also_keeps(product, tape.scratch(ONE, copies))
     weight = 4.0 * linear.d_in * values if run.quantized in ("nf4", "fp4") else 0.0
     logits = tape.scratch(TOKENS, width * values)
-    adapter = tape.scratch(BATCH, 2 * width * what.chunk * values if low is not None else 0)
+    adapter = tape.scratch(BATCH, 2 * width * what.chunk * values if r is not None else 0)
     product_made = tape.scratch(ONE, weight)
     forward = [tuple(tape.live)]
-    del adapter, product_made, product, hidden, low, inputs
+    del adapter, product_made, product, hidden
     outputs = as_bytes((TOKENS, 4 * values))
     if width < 4:
         wide = tape.scratch(TOKENS, 4 * values)

@@ -47,6 +47,17 @@ class Setting(NamedTuple):
     memory_masked: bool = False
 
 
+class Figures(NamedTuple):
+    """A pass in bytes: see ``tape.Pass``."""
+
+    kept: float
+    held: float
+    gradients: float
+    casts: float
+    forward: float
+    backward: float
+
+
 @lru_cache(maxsize=1024)
 def layer_pass(layer: Layer, ranks: Ranks, run: Run, setting: Setting) -> Pass:
     """The pass of a layer. ``run`` has batch and length 0, since the pass serves all, and every

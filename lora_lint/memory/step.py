@@ -16,7 +16,7 @@ from lora_lint.memory.attention import Rows
 from lora_lint.memory.blocks import norm
 from lora_lint.memory.fused import TILE, beside
 from lora_lint.memory.images import see
-from lora_lint.memory.passes import Ranks, Setting, layer_pass
+from lora_lint.memory.passes import Figures, Ranks, Setting, layer_pass
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.shape import Attention
 from lora_lint.memory.tape import (
@@ -87,17 +87,6 @@ def _key(run: Run) -> Run:
     return run._replace(
         batch=0, length=0, fused_loss=False, fused_by="liger", double_quant=False, images=0
     )
-
-
-class _Figures(NamedTuple):
-    """A pass in bytes: see ``tape.Pass``."""
-
-    kept: float
-    held: float
-    gradients: float
-    casts: float
-    forward: float
-    backward: float
 
 
 class _Step:
@@ -252,10 +241,10 @@ class _Step:
             rest = every - gradients - coming
             yield Peak("backward of the vision tower", base + held + alive, 0, 0, gradients, rest)
 
-    def figures(self, one: Pass) -> _Figures:
+    def figures(self, one: Pass) -> Figures:
         """A pass in bytes."""
         number = self.number
-        return _Figures(
+        return Figures(
             number(one.kept),
             number(one.held),
             number(one.gradients),

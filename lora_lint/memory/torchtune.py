@@ -31,13 +31,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lora_lint.memory.attention import attend
 from lora_lint.memory.blocks import activate
-from lora_lint.memory.litgpt import attention_of, is_described, mlp_of
+from lora_lint.memory.litgpt import attention_of, in_chunks, is_described, mlp_of
 from lora_lint.memory.projections import Projections
 from lora_lint.memory.shape import Attention, Linear, Mlp, Norm
 from lora_lint.memory.tape import (
     BATCH,
     ONE,
-    RANK,
     SCORES,
     SQUARE,
     TOKENS,
@@ -260,23 +259,14 @@ def head(one: Head, others: Ranks, run: Run, what: Stream) -> HeadPass:
     hidden = x if what.final is None else norm(tape, x, what.final)
     if one.capped:
         hidden = tape.scale(tape.keeps_output(tape.scale(hidden)))
-    low, leaves = None, (Leaf(), Leaf())
-    inputs, gives = [hidden], [hidden.size]
     r = dict(others).get(linear.name)
-    if r is not None:
-        whole = tape.dropout(hidden) if run.dropout else tape.copy(hidden)
-        low = tape.low(whole, linear.d_in, r, run.adapter_bytes, leaves[0])
-        factor = Tensor(RANK, r * values, run.adapter_bytes, low.storage, leaves[1])
-        inputs, gives = [hidden, low, factor], [hidden.size, low.size, factor.size]
-        del whole, factor
-    product = tape.result(inputs, (TOKENS, 0, width), (), gives)
+    leaves = (Leaf(), Leaf())
+    product = in_chunks(tape, run, hidden, linear, r, width, leaves)
     root, size = product.node, hidden.size
-    if low is not None:
-        tape.also_keeps(product, low.storage)
     logits = tape.scratch(TOKENS, 0 if what.linear else width * values)
-    added = tape.scratch(BATCH, 2 * width * what.chunk * values if low is not None else 0)
+    added = tape.scratch(BATCH, 2 * width * what.chunk * values if r is not None else 0)
     forward = peaks_of([*tape.moments, tuple(tape.live)])
-    del added, product, hidden, low, inputs, x
+    del added, product, hidden, x
     scores = tape.scratch(TOKENS, 4 * values)
     last, other = 4 * what.last * values, 4 * what.chunk * values
     copies = (last, other - last) if width < 4 else (0, -last)
