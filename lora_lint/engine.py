@@ -141,9 +141,13 @@ class Linter:
             applied += len(chosen)
         return text, applied
 
-    def _pass(self, document: Document) -> _Pass:
-        """One look at a document: everything but the fixes."""
+    def _pass(self, document: Document, *, memory: bool = True) -> _Pass:
+        """One look at a document: everything but the fixes; without the rules on ``memory`` where
+        nothing asks for them.
+        """
         selected = self._selected(document.path)
+        if not memory:
+            selected = [(check, rule) for check, rule in selected if "memory" not in rule.needs]
         runs = recipes(document) if document.problem is None else []
         context = self._context(document.path) if runs else self.context
         subjects = tuple(RecipeSubject(document, run, context) for run in runs)
@@ -291,7 +295,9 @@ class Linter:
             text = apply_edits(document.text, edits)
         except ValueError:
             return False
-        after = self._pass(documents.parse(document.path, text))
+        # What a fix of another rule needs on the GPU is no reason against it.
+        about_memory = "memory" in rules()[located.diagnostic.code].needs
+        after = self._pass(documents.parse(document.path, text), memory=about_memory)
         if after.document.problem is not None or len(after.subjects) != len(before.subjects):
             return False
         code = located.diagnostic.code

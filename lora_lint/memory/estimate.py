@@ -12,7 +12,6 @@ from lora_lint.memory.profile import OTHER_CODE_ERROR, PLAIN, Profile
 from lora_lint.memory.settings import Given, read_settings
 from lora_lint.memory.shapes import read_shape
 from lora_lint.memory.sharding import Whole, settled, shape_of, shares, step_in
-from lora_lint.memory.step import Model, peaks
 from lora_lint.memory.weights import (
     Trained,
     embedding_values,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from lora_lint.memory.regime import Run
     from lora_lint.memory.shape import Shape
     from lora_lint.memory.sharding import Sharding, Share
-    from lora_lint.memory.step import Peak
+    from lora_lint.memory.step import Model, Peak
     from lora_lint.models.module_tree import ModuleTree
 
 Verdict = Literal["fits", "risk", "oom", "unknown"]
@@ -233,6 +232,8 @@ def whole_step(
     estimator = Estimator(tree, config, injection, Given(), PLAIN, None)
     if estimator.model.model is None:
         return estimator.model.reason or "not described"
+    from lora_lint.memory.step import peaks
+
     moments = peaks(estimator.model.model, run)
     total = estimator.total(run, moments, accumulates=accumulates, outputs_kept=outputs_kept)
     return total.bytes, total.site
@@ -348,6 +349,8 @@ def _read_model(
         return _Trained(trained, reason=f"activations of an adapted {strange[0]} are not modelled")
     same: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
     layers = [tuple(same.setdefault(own, own) for own in map(tuple, stack)) for stack in found]
+    from lora_lint.memory.step import Model
+
     model = Model(
         shape,
         rank,
@@ -528,6 +531,8 @@ class Estimator:
         model = self.model.model
         if model is None:
             raise ValueError(self.reason)
+        from lora_lint.memory.step import peaks
+
         error, kept = self.error, self.settings.outputs_kept
         totals, lows, highs = [], [], []
         for run in self.settings.runs:
@@ -564,6 +569,8 @@ class Estimator:
         model = self.model.model
         if model is None:
             raise ValueError(self.reason)
+        from lora_lint.memory.step import peaks
+
         step, least, most = self._ways(run)
         top = self._total(
             step,
