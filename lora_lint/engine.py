@@ -382,7 +382,8 @@ def _touched(change: Change, dialect: Dialect | None) -> set[str]:
     if isinstance(change, Rewrite):
         return set()
     if isinstance(change, Set | SetItem | DropItem | Unset):
-        return {change.field}
+        own = dialect.edits.get(change.field) if dialect is not None else None
+        return {change.field} | (own.fields if own is not None else set())
     keys = {change.path[-1], getattr(change, "name", None)}
     slots = dialect.slots.values() if dialect is not None else ()
     return {slot.field for slot in slots if slot.path[-1] in keys}

@@ -21,8 +21,10 @@ from lora_lint.dialects.base import (
     Default,
     Dialect,
     LoraKwargs,
+    Own,
     Slot,
     Undecided,
+    keys_set,
     read_node,
     read_slots,
     without_template,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 # Liger's loss (integrations/liger/args.py), and what brings it.
 _FUSED: Final = "liger_fused_linear_cross_entropy"
+_FOUR_BIT_FIELDS: Final = frozenset({"load_in_4bit", "load_in_8bit", "adapter_type"})
 _LIGER: Final = "axolotl.integrations.liger.LigerPlugin"
 _KEYS: Final = {
     "base_model": "base_model",
@@ -370,6 +373,23 @@ def _fuse(document: Document, recipe: Recipe, value: object) -> list[Edit]:
     return [*edits, *document.insert_key(root, _FUSED, value, ["gradient_checkpointing"])]
 
 
+def _four_bit(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    """QLoRA, which is nf4 and quantizes twice unless ``bnb_config_kwargs`` says otherwise."""
+    root = document.parts[recipe.part].node
+    if value != "nf4" or root.style == "command" or root.get("bnb_config_kwargs") is not None:
+        raise NotEditable("it takes several keys")
+    values: dict[str, object] = {"adapter": "qlora", "load_in_4bit": True}
+    if root.get("load_in_8bit") is not None:
+        values["load_in_8bit"] = False
+    return keys_set(document, root, values, "adapter")
+
+
+def _double(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    if value is not True or document.parts[recipe.part].node.get("bnb_config_kwargs") is not None:
+        raise NotEditable("it stands in bnb_config_kwargs")
+    return []
+
+
 def _attention(root: Node) -> Field:
     for key, name in _ATTENTION.items():
         if _is_true(root, key):
@@ -486,5 +506,9 @@ DIALECT: Final = Dialect(
     defaults=_DEFAULTS,
     parses_numbers=True,
     checks_types=True,
-    edits={"fused_loss": _fuse},
+    edits={
+        "fused_loss": Own(_fuse),
+        "quantization": Own(_four_bit, _FOUR_BIT_FIELDS),
+        "double_quant": Own(_double),
+    },
 )

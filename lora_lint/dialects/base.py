@@ -123,6 +123,25 @@ def as_it_is(tree: ModuleTree) -> ModuleTree:
     return tree
 
 
+class Own(NamedTuple):
+    """How a framework writes a field that is not one key's; ``fields`` are others that change."""
+
+    write: Callable[[Document, Recipe, object], list[Edit]]
+    fields: frozenset[str] = frozenset()
+
+
+def keys_set(document: Document, root: Node, values: Mapping[str, object], near: str) -> list[Edit]:
+    """Edits after which a mapping has these keys and values; new ones stand after ``near``."""
+    edits: list[Edit] = []
+    for key, value in values.items():
+        node = root.get(key)
+        if node is None:
+            edits += document.insert_key(root, key, value, [near])
+        elif node.value != value:
+            edits += document.replace(node, value)
+    return edits
+
+
 class Dialect(NamedTuple):
     """A framework's spelling.
 
@@ -134,7 +153,7 @@ class Dialect(NamedTuple):
     such keys are ignored (``warns``: with a warning). ``applied_by`` names what puts LoRA's layers
     into the model: PEFT, or the framework itself; ``lower`` then gives the LoraConfig that would do
     the same. ``certain`` is False where the meaning of the keys is the file's own affair (home-made
-    files). ``edits`` writes fields that take more than one key; raises ``NotEditable``. ``model``
+    files). ``edits`` writes fields that are not one key's, or raises ``NotEditable``. ``model``
     gives the tree of the framework's own model class for Hugging Face's, where it has one.
     """
 
@@ -152,7 +171,7 @@ class Dialect(NamedTuple):
     warns: bool = False
     applied_by: str = "PEFT"
     certain: bool = True
-    edits: Mapping[str, Callable[[Document, Recipe, object], list[Edit]]] = NOTHING
+    edits: Mapping[str, Own] = NOTHING
     model: Callable[[ModuleTree], ModuleTree] = as_it_is
 
 

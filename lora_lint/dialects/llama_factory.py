@@ -21,10 +21,12 @@ from lora_lint.dialects.base import (
     Default,
     Dialect,
     LoraKwargs,
+    Own,
     Slot,
     Undecided,
     comma_spans,
     framework_facts,
+    keys_set,
     plain_float,
     read_node,
     read_slots,
@@ -39,12 +41,13 @@ from lora_lint.dialects.options import (
     restated,
 )
 from lora_lint.dialects.tables import UNCHECKED, Reader, judged, table
+from lora_lint.documents.document import NotEditable
 from lora_lint.recipe import UNKNOWN, UNSET, Field, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lora_lint.diagnostics import KeyPath
+    from lora_lint.diagnostics import Edit, KeyPath
     from lora_lint.documents.document import Document, Part
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
@@ -340,6 +343,23 @@ def _quantization(root: Node) -> tuple[Field, Field]:
     return Field(kind, "computed", path, source), Field(double, "computed", path, source)
 
 
+def _four_bit(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    """bitsandbytes in 4 bits, which is nf4 unless another method or type is written."""
+    root = document.parts[recipe.part].node
+    others = ("quantization_method", "quantization_type")
+    if value != "nf4" or root.style == "command" or any(root.get(key) for key in others):
+        raise NotEditable("it takes several keys")
+    return keys_set(document, root, {"quantization_bit": 4}, "finetuning_type")
+
+
+def _double(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    root = document.parts[recipe.part].node
+    if value is not True or root.style == "command":
+        raise NotEditable("it is an option")
+    written = root.get("double_quantization") is not None
+    return keys_set(document, root, {"double_quantization": True} if written else {}, "")
+
+
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:
     """``_setup_lora_tuning``: what LLaMA-Factory passes to LoraConfig."""
     value = recipe.value
@@ -432,4 +452,8 @@ DIALECT: Final = Dialect(
     defaults=_DEFAULTS,
     refuses_duplicates=True,
     refusal="Some keys are not used by the HfArgumentParser",
+    edits={
+        "quantization": Own(_four_bit, frozenset({"quantization_bit"})),
+        "double_quant": Own(_double),
+    },
 )

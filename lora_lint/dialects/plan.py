@@ -33,7 +33,7 @@ def plan(document: Document, dialect: Dialect, recipe: Recipe, change: Change) -
     if isinstance(change, RenameKey | Replace | Remove | Rewrite):
         return plan_in_document(document, recipe.part, change)
     if isinstance(change, Set) and change.field in dialect.edits:
-        return dialect.edits[change.field](document, recipe, change.value)
+        return dialect.edits[change.field].write(document, recipe, change.value)
     slot = dialect.slots.get(change.field)
     if slot is not None and slot.switches:
         return _switch(document, dialect, recipe, slot, change)

@@ -24,20 +24,23 @@ from lora_lint.dialects.base import (
     Default,
     Dialect,
     LoraKwargs,
+    Own,
     Slot,
     Undecided,
+    keys_set,
     read_node,
     read_slots,
 )
 from lora_lint.dialects.evaluation import trainer_evaluation
 from lora_lint.dialects.options import ARGPARSE, Options, config_file, parsed, restated
 from lora_lint.dialects.tables import ARGPARSE_DEFAULTS, Reader, judged, table
+from lora_lint.documents.document import NotEditable
 from lora_lint.recipe import UNSET, Field, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lora_lint.diagnostics import KeyPath
+    from lora_lint.diagnostics import Edit, KeyPath
     from lora_lint.documents.document import Document
     from lora_lint.documents.tree import Node
     from lora_lint.models import ModuleTree
@@ -274,6 +277,22 @@ def _quantization(root: Node) -> tuple[Field, Field]:
     return Field("none", "default", None, _MODEL), UNSET
 
 
+def _four_bit(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    """4 bits, which are nf4 unless another type is written."""
+    root = document.parts[recipe.part].node
+    others = ("bnb_4bit_quant_type", "load_in_8bit")
+    if value != "nf4" or root.style == "command" or any(root.get(key) for key in others):
+        raise NotEditable("it takes several keys")
+    return keys_set(document, root, {"load_in_4bit": True}, "use_peft")
+
+
+def _double(document: Document, recipe: Recipe, value: object) -> list[Edit]:
+    root = document.parts[recipe.part].node
+    if root.style == "command":
+        raise NotEditable("it is an option")
+    return keys_set(document, root, {"use_bnb_nested_quant": value}, "use_peft")
+
+
 def lower(recipe: Recipe, tree: ModuleTree | None) -> LoraKwargs | Undecided:  # noqa: ARG001
     """``get_peft_config``: what TRL passes to LoraConfig."""
     value = recipe.value
@@ -309,4 +328,8 @@ DIALECT: Final = Dialect(
     defaults=_DEFAULTS,
     parses_numbers=True,
     refusal="Unknown arguments from config file",
+    edits={
+        "quantization": Own(_four_bit, frozenset({"load_in_4bit"})),
+        "double_quant": Own(_double),
+    },
 )

@@ -423,3 +423,48 @@ def test_trls_arguments_in_python_are_read_by_release(tmp_path: Path) -> None:
     assert not {"fused_loss", "gradient_checkpointing"} & set(found["memory"]["assumed"])
     assert found["memory"]["bytes"]["logits"] == 0
     assert not any("checkpointing" in lever["title"] for lever in found["levers"])
+
+
+def test_a_fix_of_another_rule_is_offered_whatever_the_run_needs(tmp_path: Path) -> None:
+    text = run(batch=16, length=4096).replace("q_proj,v_proj", "q_proj,v_prj")
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    command = ["lint", "--isolated", "--output-format", "json", "--gpu", "16GB", str(path)]
+    found = json.loads(CliRunner().invoke(main, command).stdout)["diagnostics"]
+    (wrong,) = [one for one in found if one["code"] == "TM102"]
+    assert any(fix["applicability"] != "display" for fix in wrong["fixes"])
+
+
+AXOLOTL_LORA = """\
+base_model: meta-llama/Llama-2-7b-hf
+adapter: lora  # kept
+lora_r: 32
+lora_alpha: 64
+lora_target_linear: true
+sequence_len: 2048
+micro_batch_size: 1
+gradient_checkpointing: true
+bf16: auto
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (AXOLOTL_LORA, "adapter: qlora  # kept\nload_in_4bit: true\n"),
+        (
+            TRL.replace("device_train_batch_size: 4", "device_train_batch_size: 1"),
+            "load_in_4bit: t",
+        ),
+        (run(batch=1, length=2048), "finetuning_type: lora\nquantization_bit: 4\n"),
+    ],
+)
+def test_four_bits_are_written_in_each_frameworks_way(
+    tmp_path: Path, text: str, written: str
+) -> None:
+    assert "GM402" in lint(tmp_path, "14GB", text)
+    lint(tmp_path, "14GB", text, "--fix", "--unsafe-fixes")
+    fixed = (tmp_path / "run.yaml").read_text()
+    assert written in fixed
+    assert "GM402" not in lint(tmp_path, "14GB", fixed)
+    assert _peak(tmp_path, fixed)["bytes"]["weights"] < 2 * 6_738_415_616 / 3
