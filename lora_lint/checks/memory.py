@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from lora_lint.checks.levers import levers, plan
 from lora_lint.checks.loading import AUTOMATIC
+from lora_lint.checks.quantization import is_recorded
 from lora_lint.checks.registry import check
 from lora_lint.diagnostics import Finding, Set, Wish
 from lora_lint.recipe import UNKNOWN
@@ -70,10 +71,13 @@ def weights_exceed_gpu(subject: RecipeSubject) -> Iterator[Finding]:
     size = gib(memory.least_weights or 0)
     size += f" in {quantized or subject.value('dtype')}" if stated or quantized else " at least"
     assumed = "" if stated else "; the file does not say in which dtype it is loaded"
+    by_name = quantized and not subject.states("quantization") and not is_recorded(subject)
+    if by_name:
+        assumed = "; that they are quantized is told by the model's name alone"
     yield Finding(
         f"the weights alone need {size}, {gpu.name} has {gib(gpu.nominal_bytes)}{assumed}",
         field=_decides_size(subject, quantized=bool(quantized)),
-        severity=None if stated else "warning",
+        severity=None if stated and not by_name else "warning",
         label="more than the GPU has",
         help=_smaller(subject, gpu),
     )

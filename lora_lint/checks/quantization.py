@@ -342,7 +342,7 @@ def checkpoint_quantized_otherwise(subject: RecipeSubject) -> Iterator[Finding]:
     if outcome is None or _width(held) == _width(bits.value):
         return
     key, width = str(bits.path[-1]), _width(held)
-    recorded = _is_recorded(subject)
+    recorded = is_recorded(subject)
     published = (
         f"{subject.model_name} is published {f'in {width} bits' if width else f'as {held} weights'}"
         f"{'' if recorded else ', by its name'}"
@@ -398,7 +398,7 @@ def _width(kind: str) -> int | None:
     return 4 if kind in _FOUR_BITS else 8 if kind in _PACKED else None
 
 
-def _is_recorded(subject: RecipeSubject) -> bool:
+def is_recorded(subject: RecipeSubject) -> bool:
     """Whether the model's own config.json says how its weights are published: not a name alone,
     and not the config of a model that it is made from.
     """
