@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -191,6 +192,66 @@ def test_loftq_gives_packed_weights_adapters_of_their_own_shape() -> None:
     assert (packed["R"].shape, packed["L"].shape) == ((1, 1), (1024, 1))
     whole = decompose(torch.rand(64, 32), reduced_rank=8)
     assert (whole["R"].shape, whole["L"].shape) == ((8, 32), (64, 8))
+
+
+def test_loftq_takes_the_codes_of_8_bit_weights_for_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 8-bit weights PEFT's ``loftq_init`` sees the codes, up to 127, and not what they stand
+    for: the adapters are those of the codes. bitsandbytes and the GPU are stood in for.
+    """
+    torch = pytest.importorskip("torch")
+    utilities = pytest.importorskip("peft.utils.loftq_utils")
+
+    class Rounded:
+        """Values rounded to sixteen steps, as 4 bits do."""
+
+        def __init__(self, values: Any, **_: object) -> None:
+            step = values.abs().max() / 8
+            self.data, self.quant_state = (values / step).round() * step, None
+
+        def to(self, _: object) -> Rounded:
+            return self
+
+    class Here(torch.Tensor):  # type: ignore[misc,name-defined]
+        """A tensor that stays where it is."""
+
+        def to(self, *_: object, **how: Any) -> Any:
+            plain = self.as_subclass(torch.Tensor)
+            return plain.to(how["dtype"]) if "dtype" in how else plain
+
+    stand_in = SimpleNamespace(
+        nn=SimpleNamespace(Params4bit=Rounded),
+        functional=SimpleNamespace(dequantize_4bit=lambda data, _: data),
+    )
+    monkeypatch.setitem(sys.modules, "bitsandbytes", stand_in)
+    for name in ("is_bnb_available", "is_bnb_4bit_available"):
+        monkeypatch.setattr(utilities, name, lambda: True)
+    torch.manual_seed(0)
+    whole = torch.randn(64, 32) * 0.02
+    scale = whole.abs().max() / 127
+    codes = (whole / scale).round().to(torch.int8)
+
+    def adapters(weight: Any) -> float:
+        _, a, b = utilities.loftq_init(weight.as_subclass(Here), 4, reduced_rank=8)
+        return float((b @ a).abs().max())
+
+    assert adapters(whole) < 0.02  # a part of what rounding to 4 bits loses
+    assert adapters(codes) == pytest.approx(adapters(whole) / float(scale), rel=0.5)
+    assert adapters(codes) > 1  # beside weights of 0.02
+
+
+@pytest.mark.parametrize("flag", ["is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized", ""])
+def test_peft_sees_to_the_inputs_of_models_that_are_not_quantized(flag: str) -> None:
+    """QT512's claim: only these get a gradient by PEFT alone."""
+    peft = pytest.importorskip("peft")
+    asked: list[str] = []
+    model = SimpleNamespace(
+        enable_input_require_grads=lambda: asked.append("gradients"),
+        **({flag: True} if flag else {}),
+    )
+    peft.PeftModel._prepare_model_for_gradient_checkpointing(None, model)
+    assert bool(asked) is not bool(flag)
 
 
 TRAINED = PYTHON.replace("BitsAndBytesConfig\n", "BitsAndBytesConfig, Trainer, TrainingArguments\n")
