@@ -125,7 +125,7 @@ class Recipe:
     that the LoRA settings do nothing. ``stray`` and ``misfits`` are keys and values that the
     framework does not take. ``objective`` is what is trained for where the file says so
     (``sft``, ``dpo``, ``grpo``, ``rm``, ...). ``private`` holds what only the dialect's own
-    ``lower`` needs to know.
+    ``lower`` needs to know, and what is otherwise in its runs than in others'.
     """
 
     dialect: str

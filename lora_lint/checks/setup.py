@@ -4,7 +4,6 @@ around it say beside the model and its adapters.
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +42,6 @@ _BITSANDBYTES: Final = ("nf4", "fp4", "int8")
 # (transformers 5.23.0 quantizers/quantizer_mxfp4.py ``is_trainable``), and LLaMA-Factory no FP8
 # (llamafactory 0.9.5 model/model_utils/quantization.py ``configure_quantization``).
 _MADE_WHOLE: Final = {"mxfp4": None, "fp8": "llama_factory"}
-_REFERENCE: Final = re.compile(r"\bref_model\s*=(?!=)\s*(?!None\b)")
 
 
 class Setup:
@@ -72,33 +70,15 @@ class Setup:
             return f"{self.dialect.title} divides the model and generates on the same GPUs"
         if self.tree is not None and "library" in self.tree.facts:
             return "what the activations of a diffusion model take is not known"
-        if self._experts_are_quantized:
+        if self.recipe.private.get("quantized_experts"):
             return "how Axolotl quantizes the experts is not estimated"
         if isinstance(self.quantization, str) and self.quantization not in _BITSANDBYTES:
             return f"how much memory {self.quantization} weights take is not known"
         if self.recipe.objective in ("ppo", "gkd"):
             return f"{self.recipe.objective} keeps further models on the GPU"
-        if self._has_reference:
+        if self.recipe.private.get("reference"):
             return "the reference model takes memory of its own"
         return self.subject.shared if isinstance(self.subject.shared, str) else None
-
-    @property
-    def _has_reference(self) -> bool:
-        """Whether a model beside the trained one is named, to compare its answers with."""
-        if self.document.format in ("python", "notebook"):
-            return _REFERENCE.search(self.document.text) is not None
-        named = (self.part.node.get(key) for key in ("ref_model", "reference_model"))
-        return any(node is not None and node.value for node in named)
-
-    @property
-    def _experts_are_quantized(self) -> bool:
-        """Whether Axolotl quantizes a mixture's experts, which are no linear layers (axolotl
-        0.19.0 ``quantize_moe_experts``), or a file says so in a way that is not static.
-        """
-        if self.dialect.name != "axolotl":
-            return False
-        switch = self.part.node.get("quantize_moe_experts")
-        return switch is not None and switch.value not in (False, None)
 
     @property
     def quantizable(self) -> bool:
@@ -216,23 +196,13 @@ class Setup:
         profile = profile._replace(checkpointing=self._has_trl_arguments)
         if is_trl and "fused_loss" not in changes and given["fused_loss"] in (None, False):
             profile = profile._replace(fused_loss=self._trl_fuses, fused_by=self._trl_fused_by)
-        if self._batches_are_text:
+        if self.recipe.private.get("text_batches"):
             profile = profile._replace(images=False)
         if self.dialect.name == "torchtune" and self.tree is not None:
             from lora_lint.checks.torchtune import with_file
 
             profile = with_file(profile, self.subject, self.tree)
         return profile
-
-    @property
-    def _batches_are_text(self) -> bool:
-        """Whether Axolotl collates text alone: it puts pixels into a batch only where
-        ``processor_type`` is written (axolotl 0.19.0 core/builders/causal.py ``build_collator``).
-        """
-        root = self.part.node
-        if self.dialect.name != "axolotl" or root.style == "command":
-            return False
-        return root.get("processor_type") is None
 
     @property
     def checkpointing(self) -> Any:

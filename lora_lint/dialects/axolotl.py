@@ -208,7 +208,8 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         return _recipe(node, part, path)
     options = _options(node)
     recipe = _recipe(options.root, part, path)
-    return restated(replace(recipe, stray=(), misfits=()), options, _KEYS)
+    private = {**recipe.private, "text_batches": False}  # a file may say more
+    return restated(replace(recipe, stray=(), misfits=(), private=private), options, _KEYS)
 
 
 def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
@@ -227,6 +228,7 @@ def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
     fields = {name: without_template(field) for name, field in fields.items()}
     named = _text(root, "adapter") or ""
     adapter = named in _LORA_ADAPTERS or "${" in named
+    experts = root.get("quantize_moe_experts")
     return Recipe(
         dialect="axolotl",
         part=part,
@@ -236,6 +238,12 @@ def _recipe(root: Node, part: int, path: KeyPath) -> Recipe:
         adapter=adapter,
         switch="adapter",
         objective=_text(root, "rl"),
+        private={
+            # pixels reach a batch only by a processor (core/builders/causal.py ``build_collator``)
+            "text_batches": root.get("processor_type") is None,
+            # which are no linear layers (``quantize_moe_experts``); or it is not static
+            "quantized_experts": experts is not None and experts.value not in (False, None),
+        },
         # plugins bring keys of their own
         **({} if root.get("plugins") else judged(root, path, DIALECT, PYDANTIC)),
     )

@@ -264,6 +264,7 @@ def _recipe(document: Document, root: Node, part: int, path: KeyPath, reader: Re
         objective=str(_value(root, "stage", "sft")),
         private={
             "other_way": next((key for key in _OTHER_WAYS if _value(root, key)), _resumed(root)),
+            "reference": bool(_value(root, "ref_model")),
             **{key: _value(root, key, default) for key, default in _FREEZING.items()},
         },
     )

@@ -271,6 +271,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         objective=text(root, "rlhf_type") or _task(root),
         private={
             "other_way": _other_way(root, kind, megatron=megatron),
+            "reference": bool(text(root, "ref_model")),
             "listed": None if listed.origin == "unset" else listed.value,
             **{
                 name: truth(root, name, default=name != "freeze_llm")

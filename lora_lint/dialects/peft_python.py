@@ -5,6 +5,7 @@ Source of the defaults: peft's LoraConfig, read out of each release (``lora_lint
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, read_slots
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from lora_lint.models import ModuleTree
 
 
+# A model to compare answers with, given to a trainer.
+_REFERENCE: Final = re.compile(r"\bref_model\s*=(?!=)\s*(?!None\b)")
 # What trl's and transformers' trainers train for, in the words of the other dialects.
 _TRAINERS: Final = {
     "Trainer": "sft",
@@ -90,6 +93,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             "trainer": bool(trainers),
             "trl": own or bool(trainers & _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer"}),
             "trl_arguments": own,
+            "reference": _REFERENCE.search(document.text) is not None,
         },
     )
 
