@@ -5,12 +5,21 @@ Source of the defaults: peft's LoraConfig, read out of each release (``lora_lint
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_lint.dialects.base import Dialect, LoraKwargs, Slot, Undecided, read_slots
 from lora_lint.dialects.peft import DIALECT as PEFT
-from lora_lint.dialects.runs import model_fields, prepared, run_of, sure, training
+from lora_lint.dialects.runs import (
+    TRL_TRAINERS,
+    has_reference,
+    model_fields,
+    prepared,
+    run_of,
+    sure,
+    trained_for,
+    trainers_of,
+    training,
+)
 from lora_lint.documents import calls
 from lora_lint.facts import known_fields, newest_peft
 from lora_lint.recipe import Field, Recipe, StrayKey
@@ -21,28 +30,6 @@ if TYPE_CHECKING:
     from lora_lint.diagnostics import KeyPath
     from lora_lint.documents.document import Document
     from lora_lint.models import ModuleTree
-
-
-# A model to compare answers with, given to a trainer.
-_REFERENCE: Final = re.compile(r"\bref_model\s*=(?!=)\s*(?!None\b)")
-# What trl's and transformers' trainers train for, in the words of the other dialects.
-_TRAINERS: Final = {
-    "Trainer": "sft",
-    "Seq2SeqTrainer": "sft",
-    "SFTTrainer": "sft",
-    "DPOTrainer": "dpo",
-    "KTOTrainer": "kto",
-    "ORPOTrainer": "orpo",
-    "CPOTrainer": "cpo",
-    "RewardTrainer": "rm",
-    "PPOTrainer": "ppo",
-    "GRPOTrainer": "grpo",
-    "RLOOTrainer": "rloo",
-    "OnlineDPOTrainer": "online_dpo",
-    "GKDTrainer": "gkd",
-    "BCOTrainer": "bco",
-    "PRMTrainer": "prm",
-}
 
 
 def find(document: Document) -> Iterator[tuple[int, KeyPath]]:
@@ -72,8 +59,7 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
     if run.prepared is not None:
         fields |= prepared(document, run.prepared, fields)
     known = known_fields(newest_peft())
-    trainers = {site.name for site in calls.sites(document) if site.name.endswith("Trainer")}
-    objectives = {_TRAINERS.get(name) for name in trainers}
+    trainers = trainers_of(document)
     own = run.arguments is not None and calls.is_from(run.arguments, "trl")
     return Recipe(
         dialect="peft_python",
@@ -86,14 +72,14 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
             if key not in known and key not in ("*", "**")
         ),
         model_class=model_class,
-        objective=objectives.pop() if len(objectives) == 1 else None,
+        objective=trained_for(document),
         private={
             "in_place": run.in_place,
             "positional": any(isinstance(entry.key, int) for entry in call.entries),
             "trainer": bool(trainers),
-            "trl": own or bool(trainers & _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer"}),
+            "trl": own or bool(trainers & TRL_TRAINERS),
             "trl_arguments": own,
-            "reference": _REFERENCE.search(document.text) is not None,
+            "reference": has_reference(document),
         },
     )
 

@@ -6,6 +6,7 @@ Source of BitsAndBytesConfig's defaults: transformers 5.23.0 utils/quantization_
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -74,6 +75,46 @@ _LOADER: Final = "unsloth 2026.10.9 models/loader.py"
 _TRL: Final = "trl 1.16.0 trainer/base_config.py"
 _ARGUMENTS: Final = "transformers 5.23.0 training_args.py"
 _BITS_SOURCE: Final = "transformers 5.23.0 utils/quantization_config.py"
+
+
+# A model to compare answers with, given to a trainer.
+_REFERENCE: Final = re.compile(r"\bref_model\s*=(?!=)\s*(?!None\b)")
+# What trl's and transformers' trainers train for, in the words of the other dialects.
+_TRAINERS: Final = {
+    "Trainer": "sft",
+    "Seq2SeqTrainer": "sft",
+    "SFTTrainer": "sft",
+    "UnslothTrainer": "sft",
+    "DPOTrainer": "dpo",
+    "KTOTrainer": "kto",
+    "ORPOTrainer": "orpo",
+    "CPOTrainer": "cpo",
+    "RewardTrainer": "rm",
+    "PPOTrainer": "ppo",
+    "GRPOTrainer": "grpo",
+    "RLOOTrainer": "rloo",
+    "OnlineDPOTrainer": "online_dpo",
+    "GKDTrainer": "gkd",
+    "BCOTrainer": "bco",
+    "PRMTrainer": "prm",
+}
+TRL_TRAINERS: Final = _TRAINERS.keys() - {"Trainer", "Seq2SeqTrainer", "UnslothTrainer"}
+
+
+def trainers_of(document: Document) -> set[str]:
+    """The trainers that a file calls, by their classes' names."""
+    return {site.name for site in calls.sites(document) if site.name.endswith("Trainer")}
+
+
+def trained_for(document: Document) -> str | None:
+    """What a file trains for; None where its trainers do not say, or say several."""
+    objectives = {_TRAINERS.get(name) for name in trainers_of(document)}
+    return objectives.pop() if len(objectives) == 1 else None
+
+
+def has_reference(document: Document) -> bool:
+    """Whether a file gives a trainer a model to compare answers with."""
+    return _REFERENCE.search(document.text) is not None
 
 
 class Run(NamedTuple):

@@ -27,7 +27,15 @@ from lora_lint.dialects.base import (
     read_slots,
 )
 from lora_lint.dialects.peft import DIALECT as PEFT
-from lora_lint.dialects.runs import TRAINING, keywords, model_fields, run_of_model, sure
+from lora_lint.dialects.runs import (
+    TRAINING,
+    has_reference,
+    keywords,
+    model_fields,
+    run_of_model,
+    sure,
+    trained_for,
+)
 from lora_lint.documents import calls
 from lora_lint.recipe import UNKNOWN, Field, Recipe, StrayKey
 
@@ -143,7 +151,9 @@ def read(document: Document, part: int, path: KeyPath) -> Recipe:
         stray=tuple(_strays(call, path, way)),
         model_class=model_class,
         adapter=not _is_true(loading, "full_finetuning"),
+        objective=trained_for(document),
         private={
+            "reference": has_reference(document),
             "way": "general" if way == "language" and _is_delegated(loading) else way,
             "parts": {
                 name: _plain(call, name, general if way == "general" else language)

@@ -470,3 +470,29 @@ def test_four_bits_are_written_in_each_frameworks_way(
     assert written in fixed
     assert "GM402" not in lint(tmp_path, "14GB", fixed)
     assert _peak(tmp_path, fixed)["bytes"]["weights"] < 2 * 6_738_415_616 / 3
+
+
+@pytest.mark.parametrize(
+    ("trainer", "objective", "sequences"),
+    [("SFTTrainer", "sft", 1), ("DPOTrainer", "dpo", 2), ("GRPOTrainer", "grpo", None)],
+)
+def test_unsloths_trainers_say_what_is_trained_for(
+    tmp_path: Path, trainer: str, objective: str, sequences: int | None
+) -> None:
+    (tmp_path / "run.py").write_text(
+        "from unsloth import FastLanguageModel\n"
+        f"from trl import {trainer}, {trainer.removesuffix('Trainer')}Config\n"
+        "model, tokenizer = FastLanguageModel.from_pretrained(\n"
+        "    'unsloth/Meta-Llama-3.1-8B', max_seq_length=2048, load_in_4bit=True)\n"
+        "model = FastLanguageModel.get_peft_model(model, r=16, target_modules=['q_proj'])\n"
+        f"args = {trainer.removesuffix('Trainer')}Config(per_device_train_batch_size=2)\n"
+        f"{trainer}(model=model, args=args, ref_model=None).train()\n"
+    )
+    command = ["memory", str(tmp_path / "run.py"), "--output-format", "json"]
+    (found,) = json.loads(CliRunner().invoke(main, command).stdout)["recipes"]
+    memory = found["memory"]
+    if sequences is None:
+        assert memory["peak"] is None
+        assert objective in memory["reason"]
+    else:
+        assert memory["assumed"].get("sequences_per_sample", 1) == sequences
